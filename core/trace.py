@@ -1,0 +1,65 @@
+"""The one event stream: whatever can be observed is an event, and every reader is a sink.
+
+An event is a plain tuple ``(n, t_us, kind, subject, data)``:
+
+* ``n``: running number from 1
+* ``t_us``: epoch microseconds of the injected clock
+* ``kind``: one of `KINDS`
+* ``subject``: what it is about, as a string id (``"P17"`` a Procedure, ``"A3"`` an Apply, ``"T5"`` a Task, …)
+* ``data``: a dict of JSON values (str, int, bool, None, list, dict); amounts in minor units
+
+Sinks must not keep ``data`` beyond the call unless they copy it, and must never change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from core.clock import Clock
+
+Event = tuple[int, int, str, str, dict[str, Any]]
+Sink = Callable[[Event], None]
+
+KINDS: dict[str, str] = {
+    "run": "start or end of a run",
+    "apply": "a deposit application was created or changed its status",
+    "task": "a withdrawal task was created or changed its status or step",
+    "procedure": "a Procedure moved by one transition; carries one Flow record",
+    "refused": "an operation was refused",
+    "note": "a fact was recorded on a Procedure without moving it",
+    "posting": "a posting in risk control's ledger",
+    "bank.request": "our adapter sent a message to a bank",
+    "bank.reply": "the bank's answer, or its absence",
+    "bank.book": "a posting in the bank's own book",
+    "bank.gate": "a bank's service window opened or closed",
+    "job": "a job was queued, ran, was repeated or ended",
+    "fault": "an injected fault began or ended",
+    "staff": "a member of staff acted",
+    "alert": "an alert was raised or cleared",
+    "notify": "a customer was told something",
+    "core": "the core started, was killed, recovered",
+    "calendar": "a calendar override became known",
+}
+
+
+class Trace:
+    """Numbers events and hands each to every sink, in order."""
+
+    __slots__ = ("_clock", "_n", "_sinks")
+
+    def __init__(self, clock: Clock, *sinks: Sink) -> None:
+        self._clock = clock
+        self._sinks: list[Sink] = list(sinks)
+        self._n = 0
+
+    def subscribe(self, sink: Sink) -> None:
+        """Add a reader; it sees events from now on."""
+        self._sinks.append(sink)
+
+    def emit(self, kind: str, subject: str, data: dict[str, Any]) -> None:
+        """Publish one event at the present moment."""
+        self._n += 1
+        event = (self._n, self._clock.now_us(), kind, subject, data)
+        for sink in self._sinks:
+            sink(event)
