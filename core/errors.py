@@ -95,3 +95,7 @@ class BankFault(Exception):
 
 class OutcomeUnknown(Exception):
     """No answer, or one that does not say what happened: query by the same reference, never guess."""
+
+
+class CallFailed(Exception):
+    """A service refused the call definitely and did nothing (as opposed to silence, `OutcomeUnknown`)."""

@@ -14,7 +14,8 @@ Sinks must not keep ``data`` beyond the call unless they copy it, and must never
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from core.clock import Clock
 
@@ -43,6 +44,12 @@ KINDS: dict[str, str] = {
 }
 
 
+class Committing(Protocol):
+    """What publishes after a commit: a transaction."""
+
+    def after_commit(self, callback: Callable[[], object]) -> None: ...
+
+
 class Trace:
     """Numbers events and hands each to every sink, in order."""
 
@@ -63,3 +70,7 @@ class Trace:
         event = (self._n, self._clock.now_us(), kind, subject, data)
         for sink in self._sinks:
             sink(event)
+
+    def publish(self, tx: Committing, kind: str, subject: str, data: dict[str, Any]) -> None:
+        """Publish one event when the transaction commits, and not if it does not."""
+        tx.after_commit(partial(self.emit, kind, subject, data))

@@ -1,0 +1,205 @@
+"""``nostro``: the command line.
+
+Exit codes: 0 passed, 1 an expectation or invariant was violated, 2 wrong usage or configuration, 3 not
+deterministic, 4 inconclusive (interrupted).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from core.errors import Misconfigured, NostroError
+
+PASSED, VIOLATED, WRONG_USAGE, NOT_DETERMINISTIC, INCONCLUSIVE = range(5)
+
+app = typer.Typer(
+    name="nostro", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Nostro: the digital twin of a broker's deposit and withdrawal platform.")
+spec = typer.Typer(no_args_is_help=True, help="What is generated from the tables: schema, diagrams, registry.")
+config = typer.Typer(no_args_is_help=True, help="The settings: values, sources, reasons.")
+app.add_typer(spec, name="spec")
+app.add_typer(config, name="config")
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.flush()
+
+
+@app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help="A name of the library (`nostro scenarios`) or a path to a YAML file.")],
+    seed: Annotated[int | None, typer.Option(help="Seed of every random stream; the file's by default.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overlay a setting.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; runs/SCENARIO-SEED by default.")] = None,
+    as_json: JsonFlag = False,
+    keep_databases: Annotated[bool, typer.Option("--keep-databases", help="Leave the four databases in the folder.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Run twice and compare the trace hashes.")] = False,
+) -> None:
+    """Run a scenario in virtual time and write its report."""
+    from core.settings import Settings
+    from scenarios.reading import load, parse_set
+    from scenarios.names import names
+    from scenarios.runner import run as run_scenario
+
+    overlay = dict(parse_set(text, Settings()) for text in set_ or [])
+    loaded = load(scenario, names(), seed=seed, overlay=overlay)
+    folder = out or Path("runs") / f"{loaded.name}-{loaded.seed}"
+    with _progress(silent=as_json) as report:
+        result = run_scenario(scenario, seed=seed, overlay=overlay, folder=folder, keep_databases=keep_databases,
+                              progress=report)
+    if check:
+        again = run_scenario(scenario, seed=seed, overlay=overlay)
+        if again.summary["trace_hash"] != result.summary["trace_hash"]:
+            Console(stderr=True).print(f"not deterministic: {result.summary['trace_hash']} and "
+                                       f"{again.summary['trace_hash']}", style="red")
+            raise typer.Exit(NOT_DETERMINISTIC)
+    if as_json:
+        _print_json(result.summary)
+    else:
+        _show(result, folder)
+    raise typer.Exit(PASSED if result.passed else VIOLATED)
+
+
+class _Reporter:
+    """Progress on a terminal: virtual time, rate, time left. Silent when standard error is no terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: Any = None
+
+    def __call__(self, virtual_ms: int, of_ms: int, events: int) -> None:
+
+        if self._task is None:
+            self._task = self._progress.add_task("", total=of_ms, events=0, clock="")
+        hours, rest = divmod(virtual_ms // 60_000, 60)
+        self._progress.update(self._task, completed=virtual_ms, events=events, clock=f"+{hours}:{rest:02d} h")
+
+
+class _progress:  # noqa: N801 - a context manager used like a function
+    def __init__(self, *, silent: bool) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.fields[clock]}"), BarColumn(), TextColumn("{task.fields[events]:,} events"),
+            TimeRemainingColumn(), console=console, transient=True, disable=silent or not console.is_terminal)
+
+    def __enter__(self) -> _Reporter:
+        self._progress.start()
+        return _Reporter(self._progress)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def _show(result: Any, folder: Path) -> None:
+    from reports.summary_text import print_summary
+    from scenarios.runner import diagram
+
+    console = Console()
+    print_summary(console, result.summary, diagram())
+    console.print(f"Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def scenarios(as_json: JsonFlag = False) -> None:
+    """The scenarios of the library."""
+    from scenarios.names import names
+    from scenarios.reading import library, load
+
+    known = names()
+    rows = [{"name": name, "title": load(name, known).title, "file": str(path)} for name, path in library().items()]
+    if as_json:
+        _print_json(rows)
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        typer.echo(f"{row['name']:{width}}  {row['title']}")
+
+
+@spec.command("scenario-schema")
+def scenario_schema() -> None:
+    """The JSON Schema of scenario files, with every name filled in."""
+    from scenarios.names import names
+    from scenarios.reading import json_schema
+
+    _print_json(json_schema(names()))
+
+
+@spec.command("diagrams")
+def diagrams(out: Annotated[Path, typer.Option(help="Folder for the SVG files.")] = Path("diagrams")) -> None:
+    """Both state machines as SVG, drawn from the transition tables."""
+    from reports.diagrams import render
+    from scenarios.runner import diagram
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name, machine in diagram().items():
+        path = out / f"{name}.svg"
+        path.write_text(render({name: machine}, standalone=True), encoding="utf-8")
+        typer.echo(str(path))
+
+
+@spec.command("jobs")
+def jobs(as_json: JsonFlag = False) -> None:
+    """The job registry by domain: documented and actual counts, and which jobs are not built yet."""
+    from core.jobs import REGISTRY
+
+    rows = [{"name": job.name, "owner": job.owner, "domain": str(job.domain)} for job in REGISTRY.values()]
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        typer.echo(f"{row['domain']:18} {row['name']:28} {row['owner']}")
+
+
+@config.command("show")
+def show_config(prefix: Annotated[str, typer.Argument(help="Only keys that begin so.")] = "",
+                as_json: JsonFlag = False) -> None:
+    """Every setting with its value and whether it is documented or assumed."""
+    from core.settings import Settings
+
+    chosen = {key: leaf for key, leaf in Settings().effective().items() if key.startswith(prefix)}
+    if not chosen:
+        raise Misconfigured(f"no setting begins with {prefix!r}", where="config show", remedy="see `nostro config show`")
+    if as_json:
+        _print_json(chosen)
+        return
+    for key, leaf in chosen.items():
+        typer.echo(f"{key:48} {orjson.dumps(leaf['value']).decode():28} {leaf['source']}")
+
+
+@config.command("explain")
+def explain_config(key: str) -> None:
+    """One setting: its value, its source, its reason."""
+    from core.settings import Settings
+
+    leaf = Settings().leaf(key)
+    typer.echo(f"{key} = {orjson.dumps(leaf.value).decode()}{' ' + leaf.unit if leaf.unit else ''}")
+    typer.echo(f"{leaf.source}: {leaf.ref}")
+
+
+def main() -> None:
+    """Entry point: our own errors become one readable message and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except Misconfigured as wrong:
+        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {escape(str(wrong))}", highlight=False)
+        sys.exit(WRONG_USAGE)
+    except NostroError as fault:
+        Console(stderr=True, soft_wrap=True).print(f"[red]stopped:[/red] {escape(str(fault))}", highlight=False)
+        sys.exit(INCONCLUSIVE)
+    except KeyboardInterrupt:
+        sys.exit(INCONCLUSIVE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Airstar mandates: one authorization binds HK, US and HKCC (AIR-01); six states (AIR-02); OPEN is needed for every
+deposit and withdrawal (AIR-03).
+
+The bank says what became of a mandate; we ask: every 5 s for a minute, then every 30 s until the alert threshold,
+then every 10 minutes for a day, then FAIL (gaps.md B-06).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import bindparam, insert, select, update
+
+from core.alerts import raise_alert
+from core.banks.airstar import AirstarGateway, Outcome
+from core.clock import Clock
+from core.domain import MANDATE_MOVES, MandateStatus, Market
+from core.errors import Code, InvariantBroken, Refusal
+from core.settings import Settings
+from core.storage import Database, Statement
+from core.storage.account import bank_card_asb_bst as mandate_table
+from core.trace import Trace
+
+ALL_MARKETS = sum(int(market) for market in Market)
+
+
+class Mandate(NamedTuple):
+    """One row of ``bank_card_asb_bst``."""
+
+    id: int
+    uid: int
+    card_id: int
+    mandate_id: str
+    status: int
+    market_mask: int
+    request_id: str
+    opened_at: int | None
+    closed_at: int | None
+    fail_code: str
+
+    def covers(self, market: int) -> bool:
+        """Whether this authorization holds for the market now."""
+        return self.status == MandateStatus.OPEN and bool(self.market_mask & market)
+
+
+_C = mandate_table.c
+_COLUMNS = tuple(_C[name] for name in Mandate._fields)
+BY_ID = Statement(select(*_COLUMNS).where(_C.id == bindparam("b_id")))
+BY_MANDATE = Statement(select(*_COLUMNS).where(_C.mandate_id == bindparam("mandate")))
+BY_CARD = Statement(
+    select(*_COLUMNS).where(_C.card_id == bindparam("card")).order_by(_C.id.desc()).limit(1))
+OPEN_ONES = Statement(select(_C.id, _C.created_at).where(_C.status == int(MandateStatus.PROCESSING)).order_by(_C.id))
+NEW = Statement(insert(mandate_table).values({name: bindparam(name) for name in (
+    *Mandate._fields[1:], "created_at", "updated_at")}))
+CHANGE = Statement(
+    update(mandate_table).where(_C.id == bindparam("b_id"), _C.status == bindparam("b_status")).values(
+        {name: bindparam(name) for name in (
+            "status", "mandate_id", "market_mask", "opened_at", "closed_at", "fail_code", "updated_at")}))
+
+
+class Mandates:
+    """Authorizations of one core, in the account database."""
+
+    def __init__(
+        self, db: Database, clock: Clock, trace: Trace, gateway: AirstarGateway, settings: Settings
+    ) -> None:
+        self._db, self._clock, self._trace, self._gateway = db, clock, trace, gateway
+        self._fast_s: int = settings["airstar.mandate.poll.fast_s"]
+        self._fast_for_s: int = settings["airstar.mandate.poll.fast_for_s"]
+        self._slow_s: int = settings["airstar.mandate.poll.slow_s"]
+        self._alert_after_s: int = settings["airstar.mandate.poll.alert_after_s"]
+        self._rare_s: int = settings["airstar.mandate.poll.rare_s"]
+        self._give_up_s: int = settings["airstar.mandate.poll.give_up_s"]
+
+    async def adopt(
+        self, uid: int, card_id: int, mandate_id: str, status: MandateStatus = MandateStatus.OPEN
+    ) -> int:
+        """Record a mandate that exists at the bank already (taken over from the platform before this one)."""
+        now = self._clock.now_ms()
+        async with self._db.transaction() as tx:
+            return await tx.insert(NEW, {
+                "uid": uid, "card_id": card_id, "mandate_id": mandate_id, "status": int(status),
+                "market_mask": ALL_MARKETS, "request_id": f"adopted-{mandate_id}", "opened_at": now, "closed_at": None, "fail_code": "",
+                "created_at": now, "updated_at": now})
+
+    async def create(self, uid: int, card_id: int, card_no: str, name: str, id_no_hash: str) -> Mandate:
+        """Ask the bank for a new authorization over all three markets; `poll` finds out what became of it."""
+        now = self._clock.now_ms()
+        async with self._db.transaction() as tx:
+            row_id = await tx.insert(NEW, {
+                "uid": uid, "card_id": card_id, "mandate_id": f"local-{card_id}-{now}",
+                "status": int(MandateStatus.INIT), "market_mask": 0, "request_id": f"M{uid}-{card_id}-{now}",
+                "opened_at": None, "closed_at": None, "fail_code": "", "created_at": now, "updated_at": now})
+        mandate = await self._load(row_id)
+        answer = await self._gateway.create_mandate(mandate.request_id, card_no, name, id_no_hash)
+        if answer.outcome is Outcome.ACCEPTED:
+            return await self._change(mandate, MandateStatus.PROCESSING, mandate_id=answer.request_id)
+        if answer.outcome is Outcome.REJECTED:
+            processing = await self._change(mandate, MandateStatus.PROCESSING)
+            return await self._change(processing, MandateStatus.FAIL, fail_code=str(answer.code))
+        return mandate
+
+    async def of_card(self, card_id: int) -> Mandate | None:
+        """The latest mandate of a card."""
+        row = await self._db.first(BY_CARD, {"card": card_id})
+        return Mandate(*row) if row else None
+
+    async def by_mandate_id(self, mandate_id: str) -> Mandate | None:
+        """The mandate the bank calls so."""
+        row = await self._db.first(BY_MANDATE, {"mandate": mandate_id})
+        return Mandate(*row) if row else None
+
+    async def check(self, card_id: int, market: int) -> Mandate | Refusal:
+        """The open mandate of a card for a market, or BLOCKED with what the user should do."""
+        mandate = await self.of_card(card_id)
+        if mandate is None:
+            return Refusal(Code.BLOCKED, "no Airstar authorization for this card: please authorize")
+        if not mandate.covers(market):
+            state = MandateStatus(mandate.status).name
+            return Refusal(Code.BLOCKED, f"Airstar authorization is {state} for this market: please re-authorize")
+        return mandate
+
+    def next_poll_s(self, age_s: float) -> int | None:
+        """Seconds until the next poll of a mandate of this age; None: give up."""
+        if age_s < self._fast_for_s:
+            return self._fast_s
+        if age_s < self._alert_after_s:
+            return self._slow_s
+        return self._rare_s if age_s < self._give_up_s else None
+
+    async def poll(self, mandate_id: int) -> int | None:
+        """Ask the bank once; seconds until the next poll, or None when there is nothing more to ask."""
+        mandate = await self._load(mandate_id)
+        if mandate.status != MandateStatus.PROCESSING:
+            return None
+        answer = await self._gateway.query_mandate(mandate.mandate_id)
+        if answer.outcome is Outcome.SUCCESS:
+            await self._change(mandate, MandateStatus.OPEN)
+            return None
+        if answer.outcome is Outcome.FAILED:
+            await self._change(mandate, MandateStatus.FAIL, fail_code=str(answer.code))
+            return None
+        return await self._poll_again(mandate)
+
+    async def _poll_again(self, mandate: Mandate) -> int | None:
+        created = dict(await self._db.all(OPEN_ONES, {})).get(mandate.id, self._clock.now_ms())
+        age_s = (self._clock.now_ms() - created) / 1000
+        wait = self.next_poll_s(age_s)
+        if age_s - self._alert_after_s >= 0 > age_s - self._alert_after_s - self._slow_s:
+            raise_alert(self._trace, "AIRSTAR-01", mandate.mandate_id, f"PROCESSING for {age_s:.0f} s")
+        if wait is None:
+            await self._change(mandate, MandateStatus.FAIL, fail_code="timeout")
+        return wait
+
+    async def bank_says(self, mandate_id: str, status: MandateStatus) -> Mandate:
+        """The bank suspended, re-opened or closed a mandate."""
+        mandate = await self.by_mandate_id(mandate_id)
+        if mandate is None:
+            raise InvariantBroken(f"no mandate {mandate_id}")
+        return await self._change(mandate, status)
+
+    async def close(self, card_id: int) -> Mandate | Refusal:
+        """The user closes his authorization, at the bank first."""
+        mandate = await self.of_card(card_id)
+        if mandate is None or mandate.status not in (MandateStatus.OPEN, MandateStatus.SUSPENDED):
+            return Refusal(Code.ILLEGAL_STATE, "there is no open authorization to close")
+        answer = await self._gateway.close_mandate(mandate.mandate_id)
+        if answer.outcome is not Outcome.ACCEPTED:
+            return Refusal(Code.DEPENDENCY_TIMEOUT, f"the bank did not confirm: {answer.message}")
+        return await self._change(mandate, MandateStatus.CLOSED)
+
+    async def _change(self, mandate: Mandate, to: MandateStatus, *, mandate_id: str = "",
+                      fail_code: str = "") -> Mandate:
+        if to not in MANDATE_MOVES[MandateStatus(mandate.status)]:
+            raise InvariantBroken(f"mandate {mandate.mandate_id}: {MandateStatus(mandate.status).name} -> {to.name}")
+        now = self._clock.now_ms()
+        changed = mandate._replace(
+            status=int(to), mandate_id=mandate_id or mandate.mandate_id, fail_code=fail_code or mandate.fail_code,
+            market_mask=ALL_MARKETS if to is MandateStatus.OPEN else 0,
+            opened_at=now if to is MandateStatus.OPEN else mandate.opened_at,
+            closed_at=now if to is MandateStatus.CLOSED else mandate.closed_at)
+        await self._db.execute(CHANGE, {
+            "b_id": mandate.id, "b_status": mandate.status, "status": changed.status,
+            "mandate_id": changed.mandate_id, "market_mask": changed.market_mask, "opened_at": changed.opened_at,
+            "closed_at": changed.closed_at, "fail_code": changed.fail_code, "updated_at": now})
+        return changed
+
+    async def _load(self, row_id: int) -> Mandate:
+        row = await self._db.first(BY_ID, {"b_id": row_id})
+        if row is None:
+            raise InvariantBroken(f"mandate row {row_id} has vanished")
+        return Mandate(*row)

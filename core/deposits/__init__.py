@@ -1,0 +1,1 @@
+"""Deposits: applications and how they become credits."""

@@ -1,0 +1,385 @@
+"""Airstar deposits: the chain of jobs from the customer's wish to the credit (orchestration.md §5.1, §5.3).
+
+    App -> Apply -> AsbBstCreateJob -> AsbBstCreateResultJob (60 polls, 3 s start to start) -> AsbBstDepositJob -> SBA
+    bank -> FetchBankRequest (2 min) -> AsbBstCreateFromBankJob -> AsbBstCreateResultJob -> AsbBstDepositJob -> SBA
+
+Each job settles in the transaction that writes its result and queues the next: no link is lost or doubled. A
+create whose outcome is unknown is sent again under the same reference; the bank answers with the original request.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import bindparam, insert, select, update
+
+from core.accounts import Accounts
+from core.alerts import raise_alert
+from core.banks.airstar import AirstarGateway, Answer, BankRequest, Outcome
+from core.cards.mandates import Mandate, Mandates
+from core.clock import Clock
+from core.deposits.applications import Applications, Apply
+from core.domain import ApplyStatus, DepositType, Initiator
+from core.errors import Code, OutcomeUnknown, Refusal
+from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
+from core.orchestration.requests import DepositRequest
+from core.orchestration.service import Sba
+from core.rpc import Rpc
+from core.screening import Lists
+from core.settings import Settings
+from core.storage import Database, Sequence, Statement, Transaction, UniqueViolation
+from core.storage.primary import asb_request
+from core.trace import Trace
+from core.wire.airstar import Treatment
+
+CREATE, RESULT, RETRY = "AsbBstCreateJob", "AsbBstCreateResultJob", "AsbBstCreateRetryJob"
+FROM_BANK, CREDIT, MANDATE = "AsbBstCreateFromBankJob", "AsbBstDepositJob", "AsbMandatePoll"
+TRANS_TYPE = {Initiator.MOOMOO: 303, Initiator.BANK: 304}
+
+SEEN = Statement(select(asb_request.c.request_id, asb_request.c.state).where(
+    asb_request.c.request_id == bindparam("request")))
+KEEP = Statement(insert(asb_request).values({name: bindparam(name) for name in (
+    "request_id", "direction", "mandate_id", "ccy", "amount", "market", "apply_id", "task_id", "state",
+    "created_at", "updated_at")}))
+READ = Statement(select(*(asb_request.c[name] for name in (
+    "request_id", "direction", "mandate_id", "market", "ccy", "amount", "created_at", "state"))).where(
+    asb_request.c.request_id == bindparam("request")))
+USED = Statement(update(asb_request).where(asb_request.c.request_id == bindparam("b_request")).values(
+    {name: bindparam(name) for name in ("apply_id", "task_id", "state", "updated_at")}))
+
+
+async def keep_bank_request(tx: Transaction, item: BankRequest, now_ms: int) -> None:
+    """Remember a request that a customer began at the bank."""
+    await tx.execute(KEEP, {
+        "request_id": item.request_id, "direction": item.direction, "mandate_id": item.mandate_id, "ccy": item.ccy,
+        "amount": item.amount, "market": item.market, "apply_id": None, "task_id": None, "state": "NEW",
+        "created_at": item.created_ms, "updated_at": now_ms})
+
+
+class AirstarDeposits:
+    """The deposit side of Airstar in one core."""
+
+    def __init__(
+        self, db: Database, clock: Clock, trace: Trace, jobs: Jobs, applications: Applications, mandates: Mandates,
+        gateway: AirstarGateway, sba: Sba, lists: Lists, accounts: Accounts, rpc: Rpc, settings: Settings,
+    ) -> None:
+        self._db, self._clock, self._trace, self._jobs = db, clock, trace, jobs
+        self._applications, self._mandates, self._gateway = applications, mandates, gateway
+        self._sba, self._lists, self._accounts, self._rpc = sba, lists, accounts, rpc
+        self._references = Sequence(db, "asb")
+        self._poll_ms: int = settings["airstar.poll.deposit.interval_ms"]
+        self._poll_max: int = settings["airstar.poll.deposit.max"]
+        self._retry_ms: list[int] = [s * 1000 for s in settings["airstar.create_retry.delays_s"]]
+        self._credit_ms: list[int] = [s * 1000 for s in settings["airstar.deposit_job.delays_s"]]
+        self._from_bank_max: int = settings["airstar.from_bank.max"]
+        self._resend_ms: int = settings["airstar.resend.delay_ms"]
+        self._look_back_ms: int = settings["airstar.fetch.look_back_s"] * 1000
+        self._failures_alert: int = settings["airstar.create.failures_alert"]
+        self._failures = 0
+
+    @property
+    def handlers(self) -> dict[str, Any]:
+        """Job name -> handler."""
+        return {CREATE: self._create, RESULT: self._result, RETRY: self._create, FROM_BANK: self._from_bank,
+                CREDIT: self._credit, MANDATE: self._mandate}
+
+    # The customer
+
+    async def submit(
+        self, uid: int, trade_acc_id: int, market: int, card_id: int, card_no: str, ccy: str, amount: int
+    ) -> Apply | Refusal:
+        """The customer asks in the App to move ``amount`` minor units from his Airstar account to us."""
+        mandate = await self._mandates.check(card_id, market)
+        if isinstance(mandate, Refusal):
+            return mandate
+        now = self._clock.now_ms()
+        async with self._db.transaction() as tx:
+            apply = await self._applications.new(
+                tx, uid=uid, trade_acc_id=trade_acc_id, market=market, card_id=card_id, card_no=card_no,
+                bank_type="airstar", ccy=ccy, amount=amount, source=int(Initiator.MOOMOO),
+                trans_type=TRANS_TYPE[Initiator.MOOMOO], mandate_id=mandate.mandate_id,
+                bank_ref_id=await self.reference(tx))
+            await self._jobs.enqueue(tx, CREATE, f"A{apply.id}", {"apply": apply.id}, now, 0)
+        return apply
+
+    async def reference(self, tx: Transaction) -> str:
+        """``ASBBST`` and nine digits: one increasing sequence for both directions (DEDUP-09)."""
+        return f"ASBBST{await self._references.next(tx):09d}"
+
+    async def authorize(self, uid: int, card_id: int, card_no: str, name: str, id_no_hash: str) -> Mandate:
+        """The customer authorizes his Airstar card; the bank's decision is polled for."""
+        mandate = await self._mandates.create(uid, card_id, card_no, name, id_no_hash)
+        async with self._db.transaction() as tx:
+            due = self._clock.now_ms() + (self._mandates.next_poll_s(0) or 0) * 1000
+            await self._jobs.enqueue(tx, MANDATE, f"M{mandate.id}", {"mandate": mandate.id}, due, 1 << 30)
+        return mandate
+
+    async def _mandate(self, job: Job) -> Verdict:
+        wait = await self._mandates.poll(job.payload["mandate"])
+        return Done() if wait is None else Again(self._clock.now_ms() + wait * 1000)
+
+    # Sending
+
+    async def _create(self, job: Job) -> Verdict:
+        apply = await self._applications.find(job.payload["apply"])
+        if apply is None or apply.status != ApplyStatus.INIT:
+            return Done()
+        attempt = job.retry_count + job.payload.get("sent", 0) + 1
+        answer = await self._gateway.deposit(
+            apply.bank_ref_id, apply.mandate_id, apply.market, apply.ccy, apply.amount, attempt)
+        if answer.outcome is Outcome.ACCEPTED:
+            self._failures = 0
+            return await self._accepted(job, apply, answer.request_id)
+        self._count_failure(apply)
+        if answer.outcome in (Outcome.RETRYABLE, Outcome.UNKNOWN):
+            return await self._try_again(job, apply, answer)
+        return await self._give_up(job, apply, answer)
+
+    async def _accepted(self, job: Job, apply: Apply, request_id: str) -> Verdict:
+        now = self._clock.now_ms()
+        async with self._db.transaction() as tx:
+            await self._applications.change(tx, apply, request_id=request_id)
+            await self._jobs.enqueue(tx, RESULT, f"A{apply.id}:{apply.bank_ref_id}", {
+                "apply": apply.id, "request": request_id, "ref": apply.bank_ref_id, "t0": now,
+            }, now + self._poll_ms, self._poll_max)
+            return await job.settle(tx, Done())
+
+    def _count_failure(self, apply: Apply) -> None:
+        self._failures += 1
+        if self._failures == self._failures_alert:
+            raise_alert(self._trace, "AIRSTAR-03", f"A{apply.id}", f"{self._failures} creations failed in a row")
+
+    async def _try_again(self, job: Job, apply: Apply, answer: Answer) -> Verdict:
+        """AsbBstCreateRetryJob takes over, under the same reference: the bank never debits twice."""
+        error = str(answer.code or answer.message)
+        if job.event == RETRY:
+            if job.retry_count < len(self._retry_ms) - 1:
+                return Again(self._clock.now_ms() + self._retry_ms[job.retry_count + 1], error)
+            if answer.outcome is Outcome.UNKNOWN:
+                raise_alert(self._trace, "AIRSTAR-12", f"A{apply.id}", "the outcome of a creation stays unknown")
+                return Exhausted(f"outcome unknown after {len(self._retry_ms)} retries: {error}")
+            return await self._give_up(job, apply, answer)
+        due = self._clock.now_ms() + (self._retry_ms[0] if answer.outcome is Outcome.RETRYABLE else self._resend_ms)
+        async with self._db.transaction() as tx:
+            await self._jobs.enqueue(tx, RETRY, f"A{apply.id}:{apply.bank_ref_id}", {"apply": apply.id, "sent": 1},
+                                     due, len(self._retry_ms))
+            return await job.settle(tx, Done())
+
+    async def _give_up(self, job: Job, apply: Apply, answer: Answer) -> Verdict:
+        """Terminal failure: the Apply is marked failed and the user notified (JOB-002, JOB-008)."""
+        async with self._db.transaction() as tx:
+            await self._applications.change(tx, apply, ApplyStatus.REJECTED, fail_code=str(answer.code),
+                                            reject_reason="BANK_REJECTED")
+            self._applications.tell(tx, apply.uid, "DEPOSIT_FAILED", str(answer.code))
+            return await job.settle(tx, Failed(str(answer.code)))
+
+    # Polling
+
+    async def _result(self, job: Job) -> Verdict:
+        poll = job.retry_count + 1
+        answer = await self._gateway.query_deposit(job.payload["request"], job.payload["ref"], poll)
+        if answer.outcome is Outcome.SUCCESS:
+            return await self._succeeded(job, answer)
+        if answer.outcome is Outcome.FAILED:
+            return await self._failed(job, answer)
+        if answer.outcome is Outcome.REFUNDED:
+            return await self._refunded(job)
+        if poll >= self._poll_max:
+            raise_alert(self._trace, "AIRSTAR-04", f"A{job.payload['apply']}", f"{poll} polls without a result")
+            return Exhausted(f"{poll} polls without a result")
+        return Again(job.payload["t0"] + self._poll_ms * (poll + 1), str(answer.code or ""))
+
+    async def _succeeded(self, job: Job, answer: Answer) -> Verdict:
+        apply = await self._applications.find(job.payload["apply"])
+        assert apply is not None, job.payload
+        if answer.amount is not None and answer.amount != apply.amount:
+            return Exhausted(f"the bank collected {answer.amount}, the Apply says {apply.amount} (minor units)")
+        async with self._db.transaction() as tx:
+            if await self._applications.change(tx, apply, ApplyStatus.CREDITING) is not None:
+                await self._jobs.enqueue(tx, CREDIT, f"A{apply.id}", {"apply": apply.id}, self._clock.now_ms(),
+                                         len(self._credit_ms))
+            return await job.settle(tx, Done())
+
+    async def _failed(self, job: Job, answer: Answer) -> Verdict:
+        """A definite failure: with a retryable code a new instruction under a new reference, else the end."""
+        apply = await self._applications.find(job.payload["apply"])
+        assert apply is not None, job.payload
+        tried = job.payload.get("tried", 0)
+        if answer.treatment not in (Treatment.RETRYABLE, Treatment.RETRY_AT_OPENING) or tried >= len(self._retry_ms):
+            return await self._give_up(job, apply, answer)
+        async with self._db.transaction() as tx:
+            fresh = await self._applications.change(tx, apply, bank_ref_id=await self.reference(tx), request_id="")
+            if fresh is not None:
+                await self._jobs.enqueue(tx, RETRY, f"A{apply.id}:{fresh.bank_ref_id}", {"apply": apply.id},
+                                         self._clock.now_ms() + self._retry_ms[tried], len(self._retry_ms))
+            return await job.settle(tx, Done())
+
+    async def _refunded(self, job: Job) -> Verdict:
+        """REFUNDED instead of SUCCESS: never credited, so there is nothing to reverse (A-29)."""
+        apply = await self._applications.find(job.payload["apply"])
+        assert apply is not None, job.payload
+        async with self._db.transaction() as tx:
+            await self._applications.change(tx, apply, ApplyStatus.REFUNDED)
+            await self._applications.open_refund(tx, apply, "NOT_CREDITED")
+            self._applications.tell(tx, apply.uid, "DEPOSIT_REFUNDED", "")
+            verdict = await job.settle(tx, Done())
+        raise_alert(self._trace, "AIRSTAR-05", f"A{apply.id}", "refunded before it was credited")
+        return verdict
+
+    # Crediting
+
+    async def _credit(self, job: Job) -> Verdict:
+        apply = await self._applications.find(job.payload["apply"])
+        assert apply is not None, job.payload
+        error = ""
+        try:
+            reply = await self._rpc("sba.create_deposit", self._sba.create_deposit, await self._request(apply))
+        except OutcomeUnknown as silence:
+            reply, error = None, str(silence)
+        if reply is not None and (reply.ok or reply.code is Code.DUPLICATE) and reply.procedure is not None:
+            return await self._credited(job, apply, reply.procedure["id"])
+        error = error or (f"{reply.code.name} {reply.message}" if reply is not None else "")
+        if job.retry_count >= len(self._credit_ms):
+            raise_alert(self._trace, "DEP-05", f"A{apply.id}", error)
+            return Exhausted(error)
+        return Again(self._clock.now_ms() + self._credit_ms[job.retry_count], error)
+
+    async def _credited(self, job: Job, apply: Apply, procedure_id: int) -> Verdict:
+        async with self._db.transaction() as tx:
+            latest = await self._applications.find(apply.id)
+            if latest is not None and latest.sba_procedure_id is None:
+                await self._applications.change(tx, latest, sba_procedure_id=procedure_id)
+            return await job.settle(tx, Done())
+
+    async def _request(self, apply: Apply) -> DepositRequest:
+        black, white = await self._screen(apply)
+        return DepositRequest(
+            rpc_request_id=f"A{apply.id}", nn_uid=apply.uid, trade_acc_id=apply.trade_acc_id, market=apply.market,
+            ccy=apply.ccy, amount=apply.amount, transaction_id=apply.request_id, transfer_method=apply.trans_type,
+            deposit_type=int(DepositType.TRANS_AUTO), source=apply.source, bank_ref_id=apply.bank_ref_id,
+            apply_ref=apply.id, blacklisted=black, whitelisted=white)
+
+    async def _screen(self, apply: Apply) -> tuple[bool, bool]:
+        """(blacklisted, whitelisted). A list service that does not answer counts as a hit, never as a pass (B-36)."""
+        try:
+            return await self._rpc("screening.deposit", self._look_up, apply)
+        except OutcomeUnknown:
+            return True, False
+
+    async def _look_up(self, apply: Apply) -> tuple[bool, bool]:
+        black = await self._lists.hit("deposit_blacklist", uid=apply.uid, card_no=apply.card_no)
+        white = await self._lists.hit("deposit_whitelist", uid=apply.uid)
+        return black is not None, white is not None
+
+    # Begun at the bank
+
+    async def fetch_bank_requests(self) -> int:
+        """FetchBankRequest: new deposits that customers began at the bank; returns how many were new.
+
+        Looks back further than its period, so that a failed pull loses nothing (JOB-017)."""
+        now = self._clock.now_ms()
+        answer = await self._gateway.bank_requests("IN", now - self._look_back_ms, now + 1)
+        if answer.outcome is not Outcome.ACCEPTED:
+            raise OutcomeUnknown(f"bank-requests: {answer.message or answer.code}")
+        fresh = 0
+        for item in answer.data["items"]:
+            if await self._db.first(SEEN, {"request": item.request_id}) is None:
+                fresh += await self._keep(item)
+        return fresh + await self._fetch_refunds(now)
+
+    async def _keep(self, item: BankRequest) -> int:
+        now = self._clock.now_ms()
+        try:
+            async with self._db.transaction() as tx:
+                await keep_bank_request(tx, item, now)
+                await self._jobs.enqueue(tx, FROM_BANK, item.request_id, {
+                    "request": item.request_id, "ref": await self.reference(tx)}, now, self._from_bank_max)
+        except UniqueViolation:  # another worker's pull saw it first
+            return 0
+        return 1
+
+    async def _from_bank(self, job: Job) -> Verdict:
+        """AsbBstCreateFromBankJob: accept what the customer began (source=2), or refuse it at the bank."""
+        row = await self._db.first(READ, {"request": job.payload["request"]})
+        assert row is not None, job.payload
+        item = BankRequest(*row)
+        mandate = await self._mandates.by_mandate_id(item.mandate_id)
+        accept = mandate is not None and mandate.covers(item.market)
+        answer = await self._gateway.acknowledge(
+            item.request_id, accept, "" if accept else "authorization is not open", job.payload["ref"],
+            job.retry_count + 1)
+        if answer.outcome is not Outcome.ACCEPTED:
+            return self._unprocessed(job, answer)
+        if mandate is None or not accept:
+            await self._close_request(item.request_id, None, "REFUSED")
+            return Failed("authorization is not open")
+        return await self._begin_from_bank(job, item, mandate)
+
+    def _unprocessed(self, job: Job, answer: Answer) -> Verdict:
+        error = str(answer.code or answer.message)
+        if job.retry_count < self._from_bank_max:
+            return Again(self._clock.now_ms() + self._resend_ms, error)
+        raise_alert(self._trace, "DEP-08", job.payload["request"], error)
+        return Exhausted(error)
+
+    async def _begin_from_bank(self, job: Job, item: BankRequest, mandate: Mandate) -> Verdict:
+        account = await self._accounts.trade_account(mandate.uid, item.market)
+        now = self._clock.now_ms()
+        async with self._db.transaction() as tx:
+            apply = await self._applications.new(
+                tx, uid=mandate.uid, trade_acc_id=account, market=item.market, card_id=mandate.card_id, card_no="",
+                bank_type="airstar", ccy=item.ccy, amount=item.amount, source=int(Initiator.BANK),
+                trans_type=TRANS_TYPE[Initiator.BANK], mandate_id=mandate.mandate_id, request_id=item.request_id,
+                bank_ref_id=job.payload["ref"])
+            await tx.execute(USED, {"b_request": item.request_id, "apply_id": apply.id, "task_id": None,
+                                    "state": "ACCEPTED", "updated_at": now})
+            await self._jobs.enqueue(tx, RESULT, f"A{apply.id}:{apply.bank_ref_id}", {
+                "apply": apply.id, "request": item.request_id, "ref": apply.bank_ref_id, "t0": now,
+                "tried": len(self._retry_ms),  # a request begun at the bank is not begun again by us
+            }, now + self._poll_ms, self._poll_max)
+            return await job.settle(tx, Done())
+
+    async def _close_request(self, request_id: str, apply_id: int | None, state: str) -> None:
+        await self._db.execute(USED, {"b_request": request_id, "apply_id": apply_id, "task_id": None, "state": state,
+                                      "updated_at": self._clock.now_ms()})
+
+    # Refunded after it was credited
+
+    async def _fetch_refunds(self, now: int) -> int:
+        answer = await self._gateway.bank_requests("REFUND", now - self._look_back_ms, now + 1)
+        if answer.outcome is not Outcome.ACCEPTED:
+            raise OutcomeUnknown(f"refunds: {answer.message or answer.code}")
+        fresh = 0
+        for item in answer.data["items"]:
+            key = f"REFUND:{item.request_id}"
+            if await self._db.first(SEEN, {"request": key}) is None:
+                fresh += await self._note_refund(item._replace(request_id=key), item.request_id)
+        return fresh
+
+    async def _note_refund(self, item: BankRequest, request_id: str) -> int:
+        """The bank took a credited deposit back: a supervisor must reverse, never a machine (A-29)."""
+        found = await self._sba.find_deposit(request_id)
+        apply = await self._applications.find(found["apply_ref"]) if found and found["apply_ref"] else None
+        try:
+            async with self._db.transaction() as tx:
+                await keep_bank_request(tx, item, self._clock.now_ms())
+                if apply is not None:
+                    await self._applications.open_refund(tx, apply, "PENDING_REVERSE")
+                    self._applications.tell(tx, apply.uid, "DEPOSIT_REFUNDED", "")
+        except UniqueViolation:
+            return 0
+        if apply is not None:
+            raise_alert(self._trace, "AIRSTAR-05", f"A{apply.id}", "refunded after it was credited: reverse it")
+        return 1
+
+    # What operations do and see
+
+    async def query_bank(self, apply_id: int, operator: str) -> Code:
+        """"Query bank" on a deposit whose polls are used up: one poll, SUCCESS resumes the chain (A-74)."""
+        apply = await self._applications.find(apply_id)
+        if apply is None:
+            return Code.NOT_FOUND
+        job = await self._jobs.find(RESULT, f"A{apply_id}:{apply.bank_ref_id}")
+        if job is None:
+            return Code.NOT_FOUND
+        return Code.OK if await self._jobs.retry_now(job.id, operator) else Code.ILLEGAL_STATE

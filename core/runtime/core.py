@@ -1,0 +1,169 @@
+"""One core: every room wired to its neighbours, from what its surroundings give (architecture.md §2).
+
+The same composition runs in virtual time, paced and in production; only the `Surroundings` differ. A core can be
+killed at any moment: what it had not written never happened, what it had written is found again by the next core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from core.accounts import Accounts
+from core.alerts import raise_alert
+from core.assets import RiskControl
+from core.banks.airstar import AirstarGateway, Exchange
+from core.calendars import Calendars
+from core.cards.mandates import Mandates
+from core.clock import Clock
+from core.deposits.airstar import AirstarDeposits
+from core.deposits.applications import Applications
+from core.errors import Code
+from core.jobs import Jobs, Timetable
+from core.locks import Locks
+from core.orchestration.decisions import Decisions
+from core.orchestration.engine import Engine
+from core.orchestration.performers import Performers
+from core.orchestration.records import Actor, Reply
+from core.orchestration.service import Sba
+from core.rpc import Rpc
+from core.screening import Lists
+from core.settings import Settings
+from core.storage import Databases
+from core.trace import Trace
+from core.withdrawals.airstar import AirstarWithdrawals
+from core.withdrawals.tasks import Withdrawals
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """All that a core needs from outside."""
+
+    settings: Settings
+    databases: Databases
+    clock: Clock
+    trace: Trace
+    locks: Locks
+    rpc: Rpc
+    calendars: Calendars
+    airstar: Exchange
+    accounts: Callable[[RiskControl], Accounts]
+    worker: str
+
+
+class Core:
+    """A wired core. `start` begins scheduled work and takes up what an earlier core left behind."""
+
+    def __init__(self, given: Surroundings) -> None:
+        self.given = given
+        settings, databases, clock, trace = given.settings, given.databases, given.clock, given.trace
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._trace = trace
+        self.fault: BaseException | None = None
+
+        self.risk_control = RiskControl(databases.assets, clock, trace)
+        self.accounts = given.accounts(self.risk_control)
+        self.lists = Lists(databases.primary, clock, settings)
+        self.gateway = AirstarGateway(given.airstar, clock, trace, max_pages=settings["airstar.list.max_pages"])
+        self.mandates = Mandates(databases.account, clock, trace, self.gateway, settings)
+        self.decisions = Decisions(given.calendars, settings, bank_of=lambda bank: bank)
+        self.jobs = Jobs(databases.primary, clock, trace, given.worker, settings, spawn=self.spawn)
+        self.applications = Applications(databases.primary, clock, trace)
+
+        self._owners: dict[str, Any] = {}
+        self.performers = Performers(given.rpc, self.risk_control, self._owners, settings)
+        self.engine = Engine(databases.procedure, clock, trace, given.locks, self.decisions, settings,
+                             self.performers.table, self.spawn, given.worker)
+        self.sba = Sba(databases.procedure, clock, trace, self.engine, self.decisions, self.performers,
+                       self.risk_control, settings)
+        self.airstar_deposits = AirstarDeposits(
+            databases.primary, clock, trace, self.jobs, self.applications, self.mandates, self.gateway, self.sba,
+            self.lists, self.accounts, given.rpc, settings)
+        self.withdrawals = Withdrawals(
+            databases.primary, clock, trace, self.jobs, self.mandates, self.sba, self.risk_control, self.lists,
+            self.accounts, given.rpc, settings)
+        self.airstar_withdrawals = AirstarWithdrawals(
+            databases.primary, clock, trace, self.jobs, self.mandates, self.gateway, self.sba, self.withdrawals,
+            self.airstar_deposits, self.accounts, settings)
+        self._owners.update({
+            "TELL_DEPOSIT": self.applications.closed, "TELL_WITHDRAW": self.withdrawals.closed,
+            "INSTRUCT": self.airstar_withdrawals.instruct})
+        for room in (self.airstar_deposits, self.withdrawals, self.airstar_withdrawals):
+            self.jobs.register(room.handlers)
+        self.timetable = Timetable(
+            clock, given.locks, databases.primary, trace, settings, given.calendars, self._scheduled(),
+            spawn=self.spawn, owner=given.worker)
+
+    def _scheduled(self) -> dict[str, Callable[[], Awaitable[Any]]]:
+        """Job of the timetable -> what this core does for it."""
+        return {
+            "FetchBankRequest": self.airstar_deposits.fetch_bank_requests,
+            "SyncAsbBstWithdraw": self.airstar_withdrawals.pull_bank_requests,
+            "WithdrawDriveJob": self.sba.drive_waiting,
+            "MoveNextResumeJob": self.sba.resume_due,
+            "WaitingTradeJob": self.sba.resume_trading_day,
+            "OutboxSweep": self.engine.sweep,
+        }
+
+    async def start(self) -> None:
+        """Take up what is pending, then begin scheduled work."""
+        self._trace.emit("core", "core", {"phase": "start", "detail": self.given.worker})
+        await self.jobs.start()
+        await self.engine.sweep()
+        self.timetable.start()
+
+    async def stop(self) -> None:
+        """End orderly: no new work, running work is cancelled where it waits, everything else is in the databases."""
+        self.timetable.stop_all()
+        self.jobs.stop()
+        self.kill()
+
+    def kill(self) -> None:
+        """End at once, wherever it is, as a power cut does; the caller has severed the databases."""
+        self.timetable.stop_all()
+        self.jobs.stop()
+        for task in list(self._tasks):
+            task.cancel()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something of this core's own; what escapes it is kept in `fault`, for whoever runs the core."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[task] = None
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None and self.fault is None:
+            self.fault = error
+
+    # Operations of people
+
+    async def operate(
+        self, name: str, procedure_id: int, *, version: int, rpc_request_id: str, by: Actor, remark: str = "",
+        **params: Any,
+    ) -> Reply:
+        """One of SBA's operations, with what belongs to it outside SBA: notices, refunds, alerts."""
+        reply = await self.sba.operate(
+            name, procedure_id, version=version, rpc_request_id=rpc_request_id, by=by, remark=remark, **params)
+        self._trace.emit("staff", by.id, {
+            "operator": by.id, "role": by.role, "action": name, "subject": f"P{procedure_id}",
+            "result": reply.code.name})
+        if name in ("CashDepositReverse", "CashWithdrawReverse"):
+            await self._reversed(name, procedure_id, reply)
+        return reply
+
+    async def _reversed(self, name: str, procedure_id: int, reply: Reply) -> None:
+        if reply.ok:
+            raise_alert(self._trace, "WD-03", f"P{procedure_id}", name)
+        elif name == "CashDepositReverse" and reply.code is Code.INSUFFICIENT_BALANCE:
+            await self._short(procedure_id, reply)
+
+    async def _short(self, procedure_id: int, reply: Reply) -> None:
+        """A refund whose reversal the balance does not bear: SHORTFALL, and a Critical alert (A-29)."""
+        apply_ref = reply.procedure["apply_ref"] if reply.procedure else None
+        if apply_ref is not None and await self.applications.refund_of(apply_ref) == "PENDING_REVERSE":
+            await self.applications.refund_short(apply_ref)
+            raise_alert(self._trace, "DEP-07", f"P{procedure_id}", reply.message)

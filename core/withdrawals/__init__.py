@@ -1,0 +1,1 @@
+"""Withdrawals: tasks and how they reach the bank."""

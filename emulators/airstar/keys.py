@@ -1,0 +1,56 @@
+"""RSA keys of the applications that may call the emulated bank."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from core.errors import Misconfigured
+
+BITS = 2048
+PRIVATE, PUBLIC = "airstar.key.pem", "airstar.pub.pem"
+
+
+def in_memory() -> rsa.RSAPrivateKey:
+    """A key for this run only. Signatures never stand in the trace, so a run's hash does not depend on it."""
+    return rsa.generate_private_key(public_exponent=65_537, key_size=BITS)
+
+
+def load_or_create(folder: Path) -> rsa.RSAPrivateKey:
+    """The key in ``airstar.key.pem`` of a folder; made there (readable by its owner only, with the public half beside
+    it) if the folder has none. A file that is no RSA key raises `Misconfigured`."""
+    path = folder / PRIVATE
+    return _load(path) if path.exists() else _create(folder)
+
+
+def _load(path: Path) -> rsa.RSAPrivateKey:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise Misconfigured(str(error), where=str(path), remedy="give a PEM key without a password") from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise Misconfigured("not an RSA key", where=str(path), remedy="Airstar signs with RSA-SHA256")
+    return key
+
+
+def _create(folder: Path) -> rsa.RSAPrivateKey:
+    key = in_memory()
+    folder.mkdir(parents=True, exist_ok=True)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    descriptor = os.open(folder / PRIVATE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secret)
+    (folder / PUBLIC).write_bytes(public_pem(key))
+    return key
+
+
+def public_pem(key: rsa.RSAPrivateKey) -> bytes:
+    """The public half, as the bank is given it."""
+    return key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )

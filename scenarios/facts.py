@@ -1,0 +1,210 @@
+"""What a run knows at its end, for its expectations: a trace sink with compact counts, and the books' last word."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from core.trace import Event
+from scenarios.expectations import Balance, Step
+from scenarios.schema import ENDED, OPEN, Target
+
+Who = str | int
+
+
+class _Wish(NamedTuple):
+    """An Apply or a Task."""
+
+    uid: int
+    channel: str
+    status: str
+    procedure: int | None
+    ref: str
+
+
+class _Flow(NamedTuple):
+    uid: int
+    channel: str
+    state: str
+
+
+class RunFacts:
+    """Implements `scenarios.expectations.Facts`. ``followed``: uids whose Procedures keep their history."""
+
+    def __init__(
+        self, followed: frozenset[int], uid_of: Callable[[Who], int], balance: Callable[[Who, str], Balance],
+        quantile_ms: Callable[[str, float], float | None],
+    ) -> None:
+        self._followed, self._uid_of, self._balance, self._quantile = followed, uid_of, balance, quantile_ms
+        self._procedures: dict[str, dict[int, _Flow]] = {"cash_deposit": {}, "cash_withdraw": {}}
+        self._wishes: dict[str, dict[int, _Wish]] = {"apply": {}, "task": {}}
+        self._wished: dict[tuple[str, int], list[int]] = {}
+        self._histories: dict[int, list[Step]] = {}
+        self._refs: dict[int, list[str]] = {}
+        self._effects: dict[str, list[str]] = {}
+        self._alerts: Counter[tuple[str, str]] = Counter()
+        self._contradicted: dict[str, None] = {}
+        self._jobs: dict[int, tuple[str, str, int]] = {}
+        self._notices: Counter[tuple[str, int]] = Counter()
+        self._refusals: Counter[tuple[str, str]] = Counter()
+        self._readers: dict[str, Callable[[Event], None]] = {
+            "procedure": self._on_procedure, "apply": self._on_wish, "task": self._on_wish, "note": self._on_note,
+            "alert": self._on_alert, "job": self._on_job, "notify": self._on_notify, "refused": self._on_refused,
+            "bank.book": self._on_book}
+
+    def __call__(self, event: Event) -> None:
+        reader = self._readers.get(event[2])
+        if reader is not None:
+            reader(event)
+
+    # Reading
+
+    def _on_procedure(self, event: Event) -> None:
+        data = event[4]
+        self._procedures[data["biz"]][data["id"]] = _Flow(data["uid"], data["channel"], data["to"])
+        if data["uid"] in self._followed:
+            self._histories.setdefault(data["id"], []).append(
+                Step(data["to"], event[1] // 1000, data["date"], data["reason"]))
+
+    def _on_wish(self, event: Event) -> None:
+        data, kind = event[4], event[2]
+        number = data[kind]
+        known = self._wishes[kind].get(number)
+        if known is None:
+            self._wished.setdefault((kind, data["uid"]), []).append(number)
+        channel = data["bank"] if kind == "apply" else _channel_key(data["method"])
+        procedure = data["procedure"] if data["procedure"] is not None else known.procedure if known else None
+        self._wishes[kind][number] = _Wish(data["uid"], channel, data["status"], procedure, data.get("ref", ""))
+
+    def _on_note(self, event: Event) -> None:
+        if event[4]["fact"] == "INSTRUCTED":
+            self._refs.setdefault(event[4]["id"], []).append(event[4]["detail"])
+
+    def _on_alert(self, event: Event) -> None:
+        if event[4]["phase"] == "raised":
+            self._alerts[event[4]["rule"], event[4]["severity"]] += 1
+            if event[4]["rule"] == "WD-08":
+                self._contradicted[event[4]["key"]] = None
+
+    def _on_job(self, event: Event) -> None:
+        data = event[4]
+        self._jobs[data["id"]] = (data["job"], data["state"], data["retry"])
+
+    def _on_notify(self, event: Event) -> None:
+        self._notices[event[4]["event"], event[4]["uid"]] += 1
+
+    def _on_refused(self, event: Event) -> None:
+        self._refusals[event[4]["operation"], event[4]["code"]] += 1
+
+    def _on_book(self, event: Event) -> None:
+        self._effects.setdefault(event[4]["ref"], []).append(event[4]["op"])
+
+    # Answering
+
+    def deposits(self, state: str | None, channel: str | None, customer: Who | None) -> int:
+        return self._count("cash_deposit", state, channel and f"{channel} deposit", customer)
+
+    def withdrawals(self, state: str | None, channel: str | None, customer: Who | None) -> int:
+        return self._count("cash_withdraw", state, channel and f"{channel} withdrawal", customer)
+
+    def _count(self, biz: str, state: str | None, channel: str | None, customer: Who | None) -> int:
+        uid = None if customer is None else self._uid_of(customer)
+        return sum(
+            _in_state(flow.state, state) and channel in (None, flow.channel) and uid in (None, flow.uid)
+            for flow in self._procedures[biz].values())
+
+    def states(self, biz: str) -> dict[str, int]:
+        """State label -> number of Procedures, in order of the labels."""
+        return dict(sorted(Counter(flow.state for flow in self._procedures[biz].values()).items()))
+
+    def applications(self, status: str | None, channel: str | None, customer: Who | None) -> int:
+        return self._wishes_in("apply", status, channel, customer)
+
+    def tasks(self, status: str | None, channel: str | None, customer: Who | None) -> int:
+        return self._wishes_in("task", status, channel, customer)
+
+    def _wishes_in(self, kind: str, status: str | None, channel: str | None, customer: Who | None) -> int:
+        uid = None if customer is None else self._uid_of(customer)
+        return sum(status in (None, wish.status) and channel in (None, wish.channel) and uid in (None, wish.uid)
+                   for wish in self._wishes[kind].values())
+
+    def latency_ms(self, channel: str, quantile: float) -> float | None:
+        return self._quantile(channel, quantile)
+
+    def wish(self, target: Target) -> tuple[int, _Wish] | None:
+        """(id, record) of the n-th Apply or Task of a customer."""
+        kind = "apply" if target.kind == "deposit" else "task"
+        numbers = self._wished.get((kind, self._uid_of(target.customer)), [])
+        if target.nth > len(numbers):
+            return None
+        number = numbers[target.nth - 1]
+        return number, self._wishes[kind][number]
+
+    def procedure(self, target: Target) -> int | None:
+        """Id of the Procedure of a target."""
+        found = self.wish(target)
+        return found[1].procedure if found else None
+
+    def history(self, target: Target) -> Sequence[Step] | None:
+        procedure = self.procedure(target)
+        return self._histories.get(procedure) if procedure is not None else None
+
+    def balance(self, customer: Who, ccy: str) -> Balance:
+        return self._balance(customer, ccy)
+
+    def bank_effects(self, target: Target, op: str | None) -> int:
+        found = self.wish(target)
+        if found is None:
+            return 0
+        procedure = found[1].procedure
+        refs = [found[1].ref] if target.kind == "deposit" else self._refs.get(procedure or 0, [])
+        return sum(op in (None, done) for ref in refs for done in self._effects.get(ref, []))
+
+    # For the reconciliation
+
+    def effects(self, ref: str) -> list[str]:
+        """Operations of the bank's book under a reference, in order."""
+        return self._effects.get(ref, [])
+
+    def applied(self, bank: str) -> Iterator[tuple[int, str, str, int | None]]:
+        """(id, status, reference, Procedure) of every deposit application at a bank."""
+        for number, wish in self._wishes["apply"].items():
+            if wish.channel == bank:
+                yield number, wish.status, wish.ref, wish.procedure
+
+    def instructed(self) -> Iterator[tuple[int, str, list[str]]]:
+        """(id, state, references) of every withdrawal Procedure for which a bank instruction exists."""
+        for procedure, refs in self._refs.items():
+            yield procedure, self._procedures["cash_withdraw"][procedure].state, refs
+
+    def contradicted(self, subject: str) -> bool:
+        """Whether an alert says that the bank contradicts what a person decided."""
+        return subject in self._contradicted
+
+    def alerts(self, rule: str | None, severity: str | None) -> int:
+        return sum(n for (a, b), n in self._alerts.items() if rule in (None, a) and severity in (None, b))
+
+    def jobs(self, job: str, state: str | None, retries: int | None) -> int:
+        return sum(name == job and state in (None, at) and retries in (None, retry)
+                   for name, at, retry in self._jobs.values())
+
+    def notices(self, event: str | None, customer: Who | None) -> int:
+        uid = None if customer is None else self._uid_of(customer)
+        return sum(n for (a, b), n in self._notices.items() if event in (None, a) and uid in (None, b))
+
+    def refusals(self, operation: str | None, code: str | None) -> int:
+        return sum(n for (a, b), n in self._refusals.items() if operation in (None, a) and code in (None, b))
+
+
+def _in_state(label: str, wanted: str | None) -> bool:
+    if wanted == OPEN:
+        return not label.startswith("end_")
+    return label.startswith("end_") if wanted == ENDED else wanted in (None, label)
+
+
+def _channel_key(method: str) -> str:
+    return "airstar" if method == "auto_bs" else method
+
+
+__all__ = ["RunFacts"]

@@ -1,0 +1,77 @@
+"""Every name a scenario may use, gathered from the tables that define them."""
+
+from __future__ import annotations
+
+from core.alerts import RULES
+from core.jobs import REGISTRY
+from core.orchestration.deposit_table import DEPOSIT
+from core.orchestration.engine import REASONS
+from core.orchestration.operations import OPERATIONS, REVERSE_CONFIRMATIONS
+from core.orchestration.withdraw_table import WITHDRAW
+from core.settings import Settings
+from core.transfer import CHANNELS
+from emulators.airstar.faults import AIM, FAULTS
+from emulators.rpc import FAULTS as RPC_FAULTS
+from scenarios.schema import Names, Operation, Parameter
+
+MARKETS = {"HK": ("HKD", "CNH"), "US": ("USD",), "HKCC": ("CNH", "HKD")}  # gaps.md B-41
+CALLS = ("risk_control", "risk_control.freeze", "risk_control.deduct", "risk_control.release", "risk_control.restore",
+         "risk_control.consume", "risk_control.add", "risk_control.add_held", "risk_control.debit",
+         "risk_control.refreeze", "risk_control.hold", "risk_control.settle", "risk_control.void",
+         "sba.create_deposit", "sba.create_withdrawal", "screening.deposit", "screening.withdraw", "owner")
+KILL_POINTS = ("send:AsbBstTransfer", "send:AsbBstCreateJob", "poll:AsbBstTransfer", "poll:AsbBstCreateResultJob")
+_REMARK = {"remark": Parameter("text")}
+_DURATIONS = {float: "number", int: "integer", bool: "flag", str: "text"}
+_FLAGS = {"paid", "processed"}
+
+
+def _fault_parameters(name: str) -> dict[str, Parameter]:
+    """Parameters of an Airstar fault; whom and when it strikes is said by ``only``, ``at``, ``for``, ``times``."""
+    return {key: Parameter(_kind(key, parameter.default)) for key, parameter in FAULTS[name].parameters.items()}
+
+
+def _kind(key: str, default: object) -> object:
+    if key in _FLAGS:
+        return "flag"
+    return "number" if default is None else _DURATIONS[type(default)]
+
+
+def _faults() -> dict[str, dict[str, Parameter]]:
+    found = {f"airstar.{name}": _fault_parameters(name) for name in FAULTS}
+    for kind in RPC_FAULTS:
+        found[f"rpc.{kind}"] = {"call": Parameter("text", True, CALLS)}
+    found["core.kill"] = {"at": Parameter("text", True, KILL_POINTS), "restart_after": Parameter("duration", True)}
+    found["job.stop"] = {"job": Parameter("text", True, tuple(REGISTRY))}
+    return found
+
+
+def _operations() -> dict[str, Operation]:
+    found: dict[str, Operation] = {}
+    for operation in OPERATIONS.values():
+        if not operation.button:
+            continue
+        parameters = dict(_REMARK)
+        if operation.name == "CashWithdrawForceProcess":
+            parameters |= {"action": Parameter("text", True, ("Rollback", "Complete")),
+                           "bank_status": Parameter("text", True, ("NOT_TRANSFERRED", "TRANSFERRED", "UNCERTAIN"))}
+        found[operation.name] = Operation(
+            "deposit" if operation.biz == "cash_deposit" else "withdrawal", parameters)
+    found["QueryBank"] = Operation("either", {})
+    found["SuspendMandate"] = Operation("deposit", {})
+    return found
+
+
+def names() -> Names:
+    """All names of this version of the platform."""
+    ebank = {key: key for key, channel in CHANNELS.items() if channel.kind in ("ebank", "fps", "file", "manual",
+                                                                               "cheque", "wire")}
+    return Names(
+        markets=MARKETS, deposit_channels={"airstar": "airstar"}, withdrawal_channels={"airstar": "airstar", **ebank},
+        settings=Settings(), faults=_faults(), operations=_operations(),
+        deposit_states=tuple(state.label for state in DEPOSIT.states),
+        withdrawal_states=tuple(state.label for state in WITHDRAW.states), jobs=tuple(REGISTRY),
+        alert_rules=tuple(RULES), reasons=tuple(sorted({*REASONS.values(), "INSUFFICIENT_BALANCE", "USER_CANCEL",
+                                                        "RC_ERROR"})))
+
+
+__all__ = ["AIM", "REVERSE_CONFIRMATIONS", "names"]

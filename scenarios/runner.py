@@ -1,0 +1,252 @@
+"""Run a scenario: one world on a virtual clock, judged at every event, its results in one folder.
+
+This is the only module of the simulation that looks at the wall clock: to say how long a run took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from core.clock import MS_PER_S, US_PER_MS
+from core.errors import InvariantBroken, NostroError
+from core.orchestration.deposit_table import CREATION as DEPOSIT_CREATION
+from core.orchestration.deposit_table import DEPOSIT
+from core.orchestration.table import Machine
+from core.orchestration.withdraw_table import CREATION as WITHDRAW_CREATION
+from core.orchestration.withdraw_table import WITHDRAW
+from core.trace import Trace
+from emulators.guard import determinism_guard
+from emulators.loop import LoopClock, SimLoop
+from reports.model import RunModel
+from scenarios.expectations import Balance, evaluate
+from scenarios.facts import RunFacts
+from scenarios.invariants import INVARIANTS, Invariants, Violation
+from scenarios.names import names as all_names
+from scenarios.reading import load
+from scenarios.reconciliation import reconcile
+from scenarios.schema import Names, Scenario
+from scenarios.world import World
+
+Progress = Callable[[int, int, int], None]
+"""(virtual ms so far, virtual ms in all, events so far)."""
+PROGRESS_EVERY = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run leaves: ``summary`` (see README), the model the report is made of, and the folder if there is one."""
+
+    summary: dict[str, Any]
+    model: RunModel
+    folder: Path | None
+
+    @property
+    def passed(self) -> bool:
+        """No invariant broken, every expectation met."""
+        return not self.summary["invariants"]["violations"] and all(
+            expectation["passed"] for expectation in self.summary["expectations"])
+
+
+class _Stop(Exception):
+    """The run ends early: an invariant is broken."""
+
+
+def moves(machine: Machine) -> frozenset[tuple[str, str, str]]:
+    """(row, from, to) of every transition of a machine, the creation included."""
+    creation = DEPOSIT_CREATION if machine is DEPOSIT else WITHDRAW_CREATION
+    assert creation.target is not None
+    return frozenset({(creation.id, "", creation.target.label)} | {
+        (row.id, row.state.label, row.target.label) for row in machine.rows if row.target is not None})
+
+
+MOVES = {machine.biz: moves(machine) for machine in (DEPOSIT, WITHDRAW)}
+
+
+class Run:
+    """One run of one scenario."""
+
+    def __init__(
+        self, scenario: Scenario, names: Names, *, folder: Path | None = None, keep_databases: bool = False,
+        progress: Progress | None = None, command: str = "", tamper: Callable[[World], None] | None = None,
+    ) -> None:
+        """``tamper``: called once the world stands, before anything happens (tests plant bugs there)."""
+        from scenarios.recorder import Recorder  # noqa: PLC0415 - opens the file of this run
+
+        self.scenario, self._names, self._folder, self._keep = scenario, names, folder, keep_databases
+        self._progress, self._command, self._tamper = progress, command, tamper
+        self.loop = SimLoop()
+        self.clock = LoopClock(self.loop, scenario.start)
+        self.recorder = Recorder(folder / "events.jsonl" if folder else None)
+        self.model = RunModel()
+        self.trace = Trace(self.clock, self.recorder, self.model)
+        self.invariants = Invariants(MOVES, self._violated)
+        self.trace.subscribe(self.invariants)
+        self._stopping: asyncio.Event | None = None
+        self._balances: dict[tuple[int, str], Balance] = {}
+
+    def execute(self) -> RunResult:
+        """Run to the end (or to the first violation) and write the folder."""
+        began = time.perf_counter()
+        with determinism_guard(self.loop), asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            world = runner.run(self._live())
+        summary = self._summary(world, time.perf_counter() - began)
+        if self._folder is not None:
+            self._write(summary, world)
+        return RunResult(summary, self.model, self._folder)
+
+    async def _live(self) -> World:
+        self._stopping = asyncio.Event()
+        world = World(self.scenario, self._names, self.loop, self.trace, self.clock)
+        self.facts = world.facts = RunFacts(
+            frozenset(customer.uid for customer in world.customers[: len(self.scenario.customers)]), world.uid_of,
+            lambda customer, ccy: self._balances[world.customers[_place(world, customer)].index, ccy], self._quantile)
+        self.trace.subscribe(self.facts)
+        self.trace.subscribe(world.staff())
+        if self._progress is not None:
+            self.trace.subscribe(self._report_progress)
+        self.trace.emit("run", "run", self._bounds("start"))
+        await world.begin()
+        if self._tamper is not None:
+            self._tamper(world)
+        await self._until_end(world)
+        await self._last_look(world)
+        self.trace.emit("run", "run", self._bounds("end"))
+        return world
+
+    async def _until_end(self, world: World) -> None:
+        assert self._stopping is not None
+        living = asyncio.ensure_future(world.run())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait((living, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not living.done():
+            living.cancel()
+        elif living.exception() is not None:
+            raise living.exception() or AssertionError
+        fault = world.fault or world.core.fault
+        if fault is not None and not isinstance(fault, InvariantBroken):
+            raise NostroError(f"the core failed: {type(fault).__name__}: {fault}") from fault
+
+    async def _last_look(self, world: World) -> None:
+        """The end of the run: books compared, databases checked, then everything stops."""
+        if not self.invariants.violations:
+            for invariant, detail, subject in await reconcile(world):
+                self.invariants.report(invariant, detail, subject)
+        for violation in self.invariants.violations:
+            await self._describe(violation, world)
+        self._balances = await world.balances()
+        await world.core.stop()
+
+    async def _describe(self, violation: Violation, world: World) -> None:
+        violation.reproduce = self._command
+        if violation.procedure:
+            rows = await world.core.sba.history(int(violation.procedure[1:]))
+            violation.history = [dict(row._asdict()) for row in reversed(rows)]
+
+    def _violated(self, violation: Violation) -> None:  # noqa: ARG002 - kept by the invariants themselves
+        if self._stopping is not None:
+            self._stopping.set()
+
+    def _report_progress(self, event: Any) -> None:
+        if event[0] % PROGRESS_EVERY == 0 and self._progress is not None:
+            self._progress(event[1] // US_PER_MS - self.scenario.start, self.scenario.end - self.scenario.start,
+                           event[0])
+
+    def _bounds(self, phase: str) -> dict[str, Any]:
+        return {"phase": phase, "scenario": self.scenario.name, "seed": self.scenario.seed,
+                "virtual_start_ms": self.scenario.start, "virtual_end_ms": self.scenario.end}
+
+    def _quantile(self, channel: str, share: float) -> float | None:
+        found = next((one for one in self.model.latencies() if one.channel == channel), None)
+        return found.seconds(share) * MS_PER_S if found is not None else None
+
+    def _summary(self, world: World, wall_s: float) -> dict[str, Any]:
+        trace_hash = self.recorder.close()
+        virtual_s = (self.scenario.end - self.scenario.start) / MS_PER_S
+        return {
+            "scenario": self.scenario.name, "title": self.scenario.title, "seed": self.scenario.seed,
+            "wire": self.scenario.wire, "virtual_start_ms": self.scenario.start, "virtual_seconds": virtual_s,
+            "wall_seconds": round(wall_s, 3), "speedup": round(virtual_s / wall_s, 1), "trace_hash": trace_hash,
+            "events": self.recorder.events,
+            "procedures": {"deposit": self.facts.states("cash_deposit"),
+                           "withdraw": self.facts.states("cash_withdraw")},
+            "open": self.facts.deposits("open", None, None) + self.facts.withdrawals("open", None, None),
+            "invariants": {"checked": {name: self.invariants.checked[name] for name in INVARIANTS},
+                           "violations": [violation.as_dict() for violation in self.invariants.violations]},
+            "expectations": list(evaluate(self.scenario.expect, self.facts)),
+            "latency": self._latencies(), "ledger": self._ledger(),
+            "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "overlay": dict(world.settings.overlay), "command": self._command,
+        }
+
+    def _latencies(self) -> dict[str, dict[str, float]]:
+        return {found.channel: {"n": len(found.samples), **{
+            f"p{round(share * 100)}": round(found.seconds(share), 3) for share in (0.50, 0.95, 0.99)}}
+            for found in self.model.latencies()}
+
+    def _ledger(self) -> dict[str, dict[str, int]]:
+        return {ccy: {bucket: totals[bucket] for bucket in ("available", "frozen", "in_transit", "external")}
+                for ccy, totals in sorted(self.model.ledger.items())}
+
+    def _write(self, summary: dict[str, Any], world: World) -> None:
+        from reports.html import write_report  # noqa: PLC0415 - reports are loaded when one is written
+        from reports.junit import write_junit  # noqa: PLC0415
+        from reports.perfetto import write_trace  # noqa: PLC0415
+
+        folder = self._folder
+        assert folder is not None
+        (folder / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+        (folder / "config.yaml").write_text(
+            yaml.safe_dump(world.settings.effective(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write_junit(folder / "junit.xml", summary)
+        write_report(folder / "report.html", summary, self.model, diagram())
+        with (folder / "events.jsonl").open("rb") as lines:
+            write_trace(folder / "trace.pftrace", (tuple(orjson.loads(line)) for line in lines))
+        if self._keep:
+            world.databases.copy_to(folder)
+
+
+def _place(world: World, customer: str | int) -> int:
+    from scenarios.population import index_of  # noqa: PLC0415
+
+    return index_of(customer, world.scenario)
+
+
+def diagram() -> dict[str, Any]:
+    """Both tables as plain data, for diagrams."""
+    return {key: {
+        "states": [{"label": state.label, "status": state.status} for state in machine.states],
+        "moves": [{"row": row.id, "from": row.state.label, "to": row.target.label, "fact": row.fact}
+                  for row in machine.rows if row.target is not None],
+    } for key, machine in (("deposit", DEPOSIT), ("withdraw", WITHDRAW))}
+
+
+def reproducing_command(scenario: str, seed: int, overlay: Mapping[str, Any]) -> str:
+    """The one command that shows the same run again."""
+    sets = [f"--set {shlex.quote(f'{key}={orjson.dumps(value).decode()}')}" for key, value in overlay.items()]
+    return " ".join(["nostro run", shlex.quote(scenario), f"--seed {seed}", *sets])
+
+
+def run(
+    path_or_name: str | Path, *, seed: int | None = None, overlay: Mapping[str, Any] | None = None,
+    folder: Path | None = None, keep_databases: bool = False, progress: Progress | None = None,
+    tamper: Callable[[World], None] | None = None,
+) -> RunResult:
+    """Run a scenario by name or path; ``folder`` is created and receives the results."""
+    known = all_names()
+    scenario = load(path_or_name, known, seed=seed, overlay=overlay)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    command = reproducing_command(str(path_or_name), scenario.seed, overlay or {})
+    return Run(scenario, known, folder=folder, keep_databases=keep_databases, progress=progress, command=command,
+               tamper=tamper).execute()
