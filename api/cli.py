@@ -144,7 +144,7 @@ def diagrams(out: Annotated[Path, typer.Option(help="Folder for the SVG files.")
     out.mkdir(parents=True, exist_ok=True)
     for name, machine in diagram().items():
         path = out / f"{name}.svg"
-        path.write_text(render({name: machine}, standalone=True), encoding="utf-8")
+        path.write_text(render(machine), encoding="utf-8")
         typer.echo(str(path))
 
 
@@ -153,7 +153,7 @@ def jobs(as_json: JsonFlag = False) -> None:
     """The job registry by domain: documented and actual counts, and which jobs are not built yet."""
     from core.jobs import REGISTRY
 
-    rows = [{"name": job.name, "owner": job.owner, "domain": str(job.domain)} for job in REGISTRY.values()]
+    rows = [{"name": job.name, "owner": " ".join(job.owner), "domain": str(job.domain)} for job in REGISTRY]
     if as_json:
         _print_json(rows)
         return

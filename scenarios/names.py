@@ -19,6 +19,7 @@ CALLS = ("risk_control", "risk_control.freeze", "risk_control.deduct", "risk_con
          "risk_control.consume", "risk_control.add", "risk_control.add_held", "risk_control.debit",
          "risk_control.refreeze", "risk_control.hold", "risk_control.settle", "risk_control.void",
          "sba.create_deposit", "sba.create_withdrawal", "screening.deposit", "screening.withdraw", "owner")
+JOBS = tuple(entry.name for entry in REGISTRY)
 KILL_POINTS = ("send:AsbBstTransfer", "send:AsbBstCreateJob", "poll:AsbBstTransfer", "poll:AsbBstCreateResultJob")
 _REMARK = {"remark": Parameter("text")}
 _DURATIONS = {float: "number", int: "integer", bool: "flag", str: "text"}
@@ -41,7 +42,7 @@ def _faults() -> dict[str, dict[str, Parameter]]:
     for kind in RPC_FAULTS:
         found[f"rpc.{kind}"] = {"call": Parameter("text", True, CALLS)}
     found["core.kill"] = {"at": Parameter("text", True, KILL_POINTS), "restart_after": Parameter("duration", True)}
-    found["job.stop"] = {"job": Parameter("text", True, tuple(REGISTRY))}
+    found["job.stop"] = {"job": Parameter("text", True, JOBS)}
     return found
 
 
@@ -69,7 +70,7 @@ def names() -> Names:
         markets=MARKETS, deposit_channels={"airstar": "airstar"}, withdrawal_channels={"airstar": "airstar", **ebank},
         settings=Settings(), faults=_faults(), operations=_operations(),
         deposit_states=tuple(state.label for state in DEPOSIT.states),
-        withdrawal_states=tuple(state.label for state in WITHDRAW.states), jobs=tuple(REGISTRY),
+        withdrawal_states=tuple(state.label for state in WITHDRAW.states), jobs=JOBS,
         alert_rules=tuple(RULES), reasons=tuple(sorted({*REASONS.values(), "INSUFFICIENT_BALANCE", "USER_CANCEL",
                                                         "RC_ERROR"})))
 

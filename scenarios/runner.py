@@ -186,13 +186,20 @@ class Run:
             "expectations": list(evaluate(self.scenario.expect, self.facts)),
             "latency": self._latencies(), "ledger": self._ledger(),
             "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-            "overlay": dict(world.settings.overlay), "command": self._command,
+            "settings": self._settings(world), "command": self._command,
         }
 
     def _latencies(self) -> dict[str, dict[str, float]]:
         return {found.channel: {"n": len(found.samples), **{
             f"p{round(share * 100)}": round(found.seconds(share), 3) for share in (0.50, 0.95, 0.99)}}
             for found in self.model.latencies()}
+
+    @staticmethod
+    def _settings(world: World) -> dict[str, Any]:
+        """The overlay of this run beside the defaults it replaces."""
+        return {key: {"value": value, "default": leaf.value, "source": leaf.source, "ref": leaf.ref, "unit": leaf.unit}
+                for key, value, leaf in ((key, value, world.settings.leaf(key))
+                                         for key, value in world.settings.overlay.items())}
 
     def _ledger(self) -> dict[str, dict[str, int]]:
         return {ccy: {bucket: totals[bucket] for bucket in ("available", "frozen", "in_transit", "external")}
@@ -225,10 +232,12 @@ def _place(world: World, customer: str | int) -> int:
 def diagram() -> dict[str, Any]:
     """Both tables as plain data, for diagrams."""
     return {key: {
-        "states": [{"label": state.label, "status": state.status} for state in machine.states],
-        "moves": [{"row": row.id, "from": row.state.label, "to": row.target.label, "fact": row.fact}
-                  for row in machine.rows if row.target is not None],
-    } for key, machine in (("deposit", DEPOSIT), ("withdraw", WITHDRAW))}
+        "states": [{"label": state.label, "status": state.status, "who": state.acts_next} for state in machine.states],
+        "moves": [{"row": creation.id, "from": "", "to": creation.state.label, "fact": creation.fact},
+                  *({"row": row.id, "from": row.state.label, "to": row.target.label, "fact": row.fact}
+                    for row in machine.rows if row.target is not None)],
+    } for key, machine, creation in (
+        ("deposit", DEPOSIT, DEPOSIT_CREATION), ("withdraw", WITHDRAW, WITHDRAW_CREATION))}
 
 
 def reproducing_command(scenario: str, seed: int, overlay: Mapping[str, Any]) -> str:

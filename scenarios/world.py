@@ -271,7 +271,7 @@ class World:
 
     def _inject_job(self, kind: str, fault: Fault) -> Callable[[], None]:  # noqa: ARG002 - there is one kind: stop
         job = fault.parameters["job"]
-        self.core.timetable.stop(job)
+        self.core.timetable.pause(job)
         return lambda: self.core.timetable.resume(job)
 
     async def _ask_bank(self, request: Request) -> Reply:

@@ -428,7 +428,8 @@ def test_a_crash_right_after_the_commit_loses_nothing_and_the_event_is_published
 def test_republished_events_equal_the_first_ones(funded: Desk) -> None:
     for op in ("freeze", "deduct", "restore", "consume"):
         funded.do(op, f"k-{op}", *args_of(op))
-    funded.do("add", "usd", OTHER, "USD", 3)
+    for number in range(600):  # more than a page
+        funded.do("add", f"usd-{number}", OTHER, "USD", 3)
     first, funded.events = funded.events, []
     assert funded.run(funded.risk.republish(0)) == len(first)
     assert funded.events == first

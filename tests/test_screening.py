@@ -115,6 +115,7 @@ def test_a_number_is_met_exactly_and_by_its_own_kind(desk: Desk) -> None:
     ("Alexander Montgomery Wong", True),
     ("Alexandre Montgomery Wong", True),  # 24 of 25 signs in common: 0.96
     ("Alexander Montgomery Wang", True),
+    ("Alexander Montgomery Chin", False),  # equally long, 0.84
     ("Alexander Montgomery", False),  # 0.88
     ("Alexander Fong", False)])
 def test_similar_names_are_hit_from_the_threshold_on(desk: Desk, name: str, met: bool) -> None:

@@ -83,10 +83,11 @@ class Answer(NamedTuple):
 
 
 class BankRequest(NamedTuple):
-    """What a customer began at the bank (source=2, bank_launched=1); amount in minor units, time in epoch ms."""
+    """What a customer began at the bank (source=2, bank_launched=1), or a credited deposit that the bank took back
+    (direction REFUND, under the deposit's own request_id); amount in minor units, time in epoch ms."""
 
     request_id: str
-    direction: str  # IN: to the broker | OUT: to the customer
+    direction: str  # IN: to the broker | OUT: to the customer | REFUND: a deposit taken back
     mandate_id: str
     market: int
     ccy: str
@@ -222,8 +223,10 @@ class AirstarGateway:
         return await self._ask("find_withdrawal", request, ref, "", attempt, reading)
 
     async def bank_requests(self, direction: str, from_ms: int, to_ms: int) -> Answer:
-        """All pages of what customers began at the bank in [from, to): ACCEPTED with ``data["items"]`` a list of
-        `BankRequest`, oldest first, each once; or the answer of the first page that could not be read."""
+        """All pages of what began at the bank (IN, OUT, REFUND) in [from, to).
+
+        ACCEPTED with ``data["items"]`` a list of `BankRequest`, oldest first, each once; or the answer of the first
+        page that could not be read."""
         found: dict[str, BankRequest] = {}
         for page in range(1, self._max_pages + 1):
             query = {"direction": direction, "from": str(from_ms), "to": str(to_ms), "page": str(page)}
@@ -381,7 +384,10 @@ class Endpoint(Protocol):
 
 
 class SignedExchange:
-    """An `Exchange` in the bank's own bytes: signs each request, reads each reply."""
+    """An `Exchange` in the bank's own bytes: signs each request, reads each reply.
+
+    ``nonce_source`` gives 16 fresh bytes at each call: a seeded stream in a simulation, the system's entropy live.
+    """
 
     def __init__(
         self,
@@ -389,7 +395,7 @@ class SignedExchange:
         app_id: str,
         key: RSAPrivateKey,
         clock: Clock,
-        entropy: Callable[[int], bytes],
+        nonce_source: Callable[[], bytes],
         *,
         timeout_s: float,
     ) -> None:
@@ -397,11 +403,11 @@ class SignedExchange:
         self._app_id = app_id
         self._key = key
         self._clock = clock
-        self._entropy = entropy
+        self._nonce_source = nonce_source
         self._timeout_s = timeout_s
 
     async def __call__(self, request: Request) -> Reply:
-        nonce = nonce_of(self._entropy(16))
+        nonce = nonce_of(self._nonce_source())
         headers, body = sign_request(request, self._app_id, self._key, self._clock.now_ms(), nonce)
         status, answer = await self._endpoint.send(
             request.method, target_of(request), headers, body, self._timeout_s

@@ -25,7 +25,7 @@ from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.orchestration.requests import DepositRequest
 from core.orchestration.service import Sba
 from core.rpc import Rpc
-from core.screening import Lists
+from core.screening import ListName, Lists
 from core.settings import Settings
 from core.storage import Database, Sequence, Statement, Transaction, UniqueViolation
 from core.storage.primary import asb_request
@@ -156,8 +156,8 @@ class AirstarDeposits:
             if job.retry_count < len(self._retry_ms) - 1:
                 return Again(self._clock.now_ms() + self._retry_ms[job.retry_count + 1], error)
             if answer.outcome is Outcome.UNKNOWN:
-                raise_alert(self._trace, "AIRSTAR-12", f"A{apply.id}", "the outcome of a creation stays unknown")
-                return Exhausted(f"outcome unknown after {len(self._retry_ms)} retries: {error}")
+                return Exhausted(f"outcome unknown after {len(self._retry_ms)} retries: {error}", "AIRSTAR-12",
+                                 f"A{apply.id}")
             return await self._give_up(job, apply, answer)
         due = self._clock.now_ms() + (self._retry_ms[0] if answer.outcome is Outcome.RETRYABLE else self._resend_ms)
         async with self._db.transaction() as tx:
@@ -185,8 +185,7 @@ class AirstarDeposits:
         if answer.outcome is Outcome.REFUNDED:
             return await self._refunded(job)
         if poll >= self._poll_max:
-            raise_alert(self._trace, "AIRSTAR-04", f"A{job.payload['apply']}", f"{poll} polls without a result")
-            return Exhausted(f"{poll} polls without a result")
+            return Exhausted(f"{poll} polls without a result", "AIRSTAR-04", f"A{job.payload['apply']}")
         return Again(job.payload["t0"] + self._poll_ms * (poll + 1), str(answer.code or ""))
 
     async def _succeeded(self, job: Job, answer: Answer) -> Verdict:
@@ -240,13 +239,12 @@ class AirstarDeposits:
             return await self._credited(job, apply, reply.procedure["id"])
         error = error or (f"{reply.code.name} {reply.message}" if reply is not None else "")
         if job.retry_count >= len(self._credit_ms):
-            raise_alert(self._trace, "DEP-05", f"A{apply.id}", error)
-            return Exhausted(error)
+            return Exhausted(error, "DEP-05", f"A{apply.id}")
         return Again(self._clock.now_ms() + self._credit_ms[job.retry_count], error)
 
     async def _credited(self, job: Job, apply: Apply, procedure_id: int) -> Verdict:
+        latest = await self._applications.find(apply.id)  # it may be DONE by now, with its Procedure
         async with self._db.transaction() as tx:
-            latest = await self._applications.find(apply.id)
             if latest is not None and latest.sba_procedure_id is None:
                 await self._applications.change(tx, latest, sba_procedure_id=procedure_id)
             return await job.settle(tx, Done())
@@ -267,8 +265,8 @@ class AirstarDeposits:
             return True, False
 
     async def _look_up(self, apply: Apply) -> tuple[bool, bool]:
-        black = await self._lists.hit("deposit_blacklist", uid=apply.uid, card_no=apply.card_no)
-        white = await self._lists.hit("deposit_whitelist", uid=apply.uid)
+        black = await self._lists.hit(ListName.DEPOSIT_BLACK, uid=apply.uid, card_no=apply.card_no)
+        white = await self._lists.hit(ListName.DEPOSIT_WHITE, uid=apply.uid)
         return black is not None, white is not None
 
     # Begun at the bank
@@ -319,8 +317,7 @@ class AirstarDeposits:
         error = str(answer.code or answer.message)
         if job.retry_count < self._from_bank_max:
             return Again(self._clock.now_ms() + self._resend_ms, error)
-        raise_alert(self._trace, "DEP-08", job.payload["request"], error)
-        return Exhausted(error)
+        return Exhausted(error, "DEP-08", job.payload["request"])
 
     async def _begin_from_bank(self, job: Job, item: BankRequest, mandate: Mandate) -> Verdict:
         account = await self._accounts.trade_account(mandate.uid, item.market)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.domain import NORMAL_HOLD_TYPES, Currency, DepositType, Market
+from core.domain import NORMAL_HOLD_TYPES, DepositType, Market
 from core.errors import Code, Refusal
+from core.money import Currency
 from core.transfer import CHANNELS, TRANS_TYPES
 
 HOLD_ID_LENGTH = 32
@@ -70,7 +71,7 @@ def _bad(detail: str) -> Refusal:
 def _check_common(request: DepositRequest | WithdrawRequest) -> Refusal | None:
     if not 1 <= len(request.rpc_request_id) <= 40:
         return _bad("rpc_request_id: 1 to 40 characters")
-    if request.market not in Market.__members__.values():
+    if request.market not in tuple(Market):
         return _bad(f"market {request.market}: 1 HK, 2 US or 4 A-Share Connect")
     if request.ccy not in Currency.__members__:
         return _bad(f"ccy {request.ccy!r}: HKD, USD or CNH")
@@ -83,7 +84,7 @@ def check_deposit(request: DepositRequest) -> Refusal | None:
     """None, or which field is wrong and what it may be."""
     if refusal := _check_common(request):
         return refusal
-    if request.deposit_type not in DepositType.__members__.values():
+    if request.deposit_type not in tuple(DepositType):
         return _bad(f"deposit_type {request.deposit_type}: one of {', '.join(str(int(t)) for t in DepositType)}")
     if request.transfer_method not in TRANS_TYPES:
         return _bad(f"transfer_method {request.transfer_method}: not in the TransType table")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from core.clock import Clock
-from core.domain import NORMAL_HOLD_TYPES, BizType, Currency, DepositType, Market, Role
+from core.domain import BizType, DepositType, Role
 from core.errors import Code, OutcomeUnknown, Refusal
 from core.orchestration import deposit_table as D
 from core.orchestration import records as R

@@ -31,6 +31,13 @@ class State(NamedTuple):
         return "new(blank)" if self.status == "new" else self.status
 
     @property
+    def acts_next(self) -> str:
+        """Who acts next: system, bank or person; for an end: done or failed. Colours follow it."""
+        if self.status.startswith("end_"):
+            return "done" if self.status == "end_ok" else "failed"
+        return {"transfer_auto": "bank", "transfer_manual": "person", "manual_confirm": "person"}.get(self.ext, "system")
+
+    @property
     def terminal(self) -> bool:
         """True for every ``end_*``; only reversal leads out of ``end_ok``."""
         return self.status.startswith("end_")

@@ -61,7 +61,7 @@ class Core:
         settings, databases, clock, trace = given.settings, given.databases, given.clock, given.trace
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._trace = trace
-        self.fault: BaseException | None = None
+        self._escaped: BaseException | None = None
 
         self.risk_control = RiskControl(databases.assets, clock, trace)
         self.accounts = given.accounts(self.risk_control)
@@ -69,7 +69,7 @@ class Core:
         self.gateway = AirstarGateway(given.airstar, clock, trace, max_pages=settings["airstar.list.max_pages"])
         self.mandates = Mandates(databases.account, clock, trace, self.gateway, settings)
         self.decisions = Decisions(given.calendars, settings, bank_of=lambda bank: bank)
-        self.jobs = Jobs(databases.primary, clock, trace, given.worker, settings, spawn=self.spawn)
+        self.jobs = Jobs(databases.primary, clock, trace, given.worker, settings, {}, self.spawn)
         self.applications = Applications(databases.primary, clock, trace)
 
         self._owners: dict[str, Any] = {}
@@ -85,7 +85,7 @@ class Core:
             databases.primary, clock, trace, self.jobs, self.mandates, self.sba, self.risk_control, self.lists,
             self.accounts, given.rpc, settings)
         self.airstar_withdrawals = AirstarWithdrawals(
-            databases.primary, clock, trace, self.jobs, self.mandates, self.gateway, self.sba, self.withdrawals,
+            databases.primary, clock, self.jobs, self.mandates, self.gateway, self.sba, self.withdrawals,
             self.airstar_deposits, self.accounts, settings)
         self._owners.update({
             "TELL_DEPOSIT": self.applications.closed, "TELL_WITHDRAW": self.withdrawals.closed,
@@ -93,8 +93,8 @@ class Core:
         for room in (self.airstar_deposits, self.withdrawals, self.airstar_withdrawals):
             self.jobs.register(room.handlers)
         self.timetable = Timetable(
-            clock, given.locks, databases.primary, trace, settings, given.calendars, self._scheduled(),
-            spawn=self.spawn, owner=given.worker)
+            databases.primary, clock, trace, given.locks, given.worker, settings, given.calendars, self._scheduled(),
+            self.spawn)
 
     def _scheduled(self) -> dict[str, Callable[[], Awaitable[Any]]]:
         """Job of the timetable -> what this core does for it."""
@@ -115,20 +115,23 @@ class Core:
         self.timetable.start()
 
     async def stop(self) -> None:
-        """End orderly: no new work, running work is cancelled where it waits, everything else is in the databases."""
-        self.timetable.stop_all()
-        self.jobs.stop()
-        self.kill()
+        """End orderly: no new work begins, running work finishes, leases are given back."""
+        await self.timetable.stop()
+        await self.jobs.stop()
+        self._cancel()
 
     def kill(self) -> None:
         """End at once, wherever it is, as a power cut does; the caller has severed the databases."""
-        self.timetable.stop_all()
-        self.jobs.stop()
+        self.timetable.halt()
+        self.jobs.halt()
+        self._cancel()
+
+    def _cancel(self) -> None:
         for task in list(self._tasks):
             task.cancel()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run something of this core's own; what escapes it is kept in `fault`, for whoever runs the core."""
+        """Run something of this core's own; what escapes it is kept in `fault`."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[task] = None
         task.add_done_callback(self._ended)
@@ -136,8 +139,13 @@ class Core:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
-        if not task.cancelled() and (error := task.exception()) is not None and self.fault is None:
-            self.fault = error
+        if not task.cancelled() and (error := task.exception()) is not None and self._escaped is None:
+            self._escaped = error
+
+    @property
+    def fault(self) -> BaseException | None:
+        """The first error of our own that escaped: production goes on and alerts, a simulation stops on it."""
+        return self._escaped or self.jobs.unexpected or self.timetable.unexpected
 
     # Operations of people
 

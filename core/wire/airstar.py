@@ -104,7 +104,7 @@ ROUTES: Final[dict[str, Route]] = {
     "withdraw": Route("POST", "/bst/v1/withdrawals", "pay the customer"),
     "query_withdrawal": Route("GET", "/bst/v1/withdrawals/{id}", "poll a withdrawal"),
     "find_withdrawal": Route("GET", "/bst/v1/withdrawals", "poll a withdrawal by ?ref= (transfer_ref_id)"),
-    "bank_requests": Route("GET", "/bst/v1/bank-requests", "what customers began at the bank, in pages"),
+    "bank_requests": Route("GET", "/bst/v1/bank-requests", "what began at the bank: IN, OUT, and REFUND (ours)"),
     "acknowledge": Route("POST", "/bst/v1/bank-requests/{id}/ack", "accept or refuse what a customer began"),
     "ping": Route("GET", "/bst/v1/ping", "health"),
 }

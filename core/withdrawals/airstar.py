@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from core.accounts import Accounts
-from core.alerts import raise_alert
 from core.banks.airstar import AirstarGateway, Answer, BankRequest, Outcome
 from core.cards.mandates import Mandates
 from core.clock import Clock
@@ -21,7 +20,6 @@ from core.orchestration.records import BST, Effect, Procedure, Reply
 from core.orchestration.service import Sba
 from core.settings import Settings
 from core.storage import Database, UniqueViolation
-from core.trace import Trace
 from core.withdrawals.tasks import Withdrawals
 
 TRANSFER, SYNC, ACKNOWLEDGE = "AsbBstTransfer", "SyncAsbBstWithdraw", "AsbBstAcknowledge"
@@ -31,10 +29,10 @@ class AirstarWithdrawals:
     """The withdrawal side of Airstar in one core."""
 
     def __init__(
-        self, db: Database, clock: Clock, trace: Trace, jobs: Jobs, mandates: Mandates, gateway: AirstarGateway,
+        self, db: Database, clock: Clock, jobs: Jobs, mandates: Mandates, gateway: AirstarGateway,
         sba: Sba, withdrawals: Withdrawals, deposits: AirstarDeposits, accounts: Accounts, settings: Settings,
     ) -> None:
-        self._db, self._clock, self._trace, self._jobs = db, clock, trace, jobs
+        self._db, self._clock, self._jobs = db, clock, jobs
         self._mandates, self._gateway, self._sba = mandates, gateway, sba
         self._withdrawals, self._deposits, self._accounts = withdrawals, deposits, accounts
         self._poll_ms: int = settings["airstar.poll.withdraw.interval_ms"]
@@ -124,9 +122,8 @@ class AirstarWithdrawals:
         async with self._db.transaction() as tx:
             await self._jobs.enqueue(tx, SYNC, job.key, job.payload | {"until": now + self._window_ms},
                                      now + self._sync_ms, self._window_ms // self._sync_ms + 1)
-            verdict = await job.settle(tx, Exhausted(f"{poll} polls without a result"))
-        raise_alert(self._trace, "AIRSTAR-06", f"P{p}", f"{poll} polls without a result; the freeze stays")
-        return verdict
+            return await job.settle(tx, Exhausted(
+                f"{poll} polls without a result; the freeze stays", "AIRSTAR-06", f"P{p}"))
 
     async def _sync(self, job: Job) -> Verdict:
         """SyncAsbBstWithdraw, fallback: every 60 s for two hours after the polls are used up (JOB-013…015)."""
@@ -139,8 +136,8 @@ class AirstarWithdrawals:
         reply = await self._sba.procedure(p)
         if reply is not None and reply["state"] == "pending(transfer_auto)":
             await self._sba.note_bank(p, abnormal=1)
-            raise_alert(self._trace, "AIRSTAR-07", f"P{p}", "no result within two hours; ask the bank")
-        return Exhausted("no result within the window")
+            return Exhausted("no result within two hours; ask the bank", "AIRSTAR-07", f"P{p}")
+        return Exhausted("no result within two hours; decided by a person", alert="")
 
     async def _result(self, job: Job, answer: Answer, *, success: bool) -> Verdict:
         if success and answer.amount is not None and answer.amount != job.payload["amount"]:

@@ -22,7 +22,7 @@ from core.orchestration.records import BST, Effect, Procedure, Reply
 from core.orchestration.requests import WithdrawRequest
 from core.orchestration.service import Sba
 from core.rpc import Rpc
-from core.screening import Lists
+from core.screening import ListName, Lists
 from core.settings import Settings
 from core.storage import Database, Sequence, Statement, Transaction
 from core.storage.primary import nick_list, sba_list, task_flows, tasks
@@ -176,7 +176,7 @@ class Withdrawals:
 
     async def _request(self, task: Task) -> WithdrawRequest:
         try:
-            hit = await self._rpc("screening.withdraw", self._lists.hit, "withdraw_blacklist", uid=task.uid,
+            hit = await self._rpc("screening.withdraw", self._lists.hit, ListName.WITHDRAW_BLACK, uid=task.uid,
                                   card_no=task.card_no)
             listed = hit is not None
         except OutcomeUnknown:

@@ -7,7 +7,7 @@ connection that stays open until the client gives up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from starlette.applications import Starlette
@@ -32,9 +32,9 @@ from core.wire.airstar import (
 from emulators.airstar.bank import NOT_FOUND, AirstarBank
 
 
-def airstar_app(bank: AirstarBank, key_of: Callable[[str], RSAPublicKey | None]) -> Starlette:
-    """The bank's application; ``key_of`` gives the public key of an application id, or None."""
-    door = _Door(bank, key_of)
+def airstar_app(bank: AirstarBank, keys: Mapping[str, RSAPublicKey]) -> Starlette:
+    """The bank's application; ``keys`` holds the public key of each application id that may call."""
+    door = _Door(bank, keys)
     templates: dict[str, list[str]] = {}
     for route in ROUTES.values():
         templates.setdefault(route.path, []).append(route.method)
@@ -47,9 +47,9 @@ def airstar_app(bank: AirstarBank, key_of: Callable[[str], RSAPublicKey | None])
 class _Door:
     """Lets in what is signed, timely, new and well formed."""
 
-    def __init__(self, bank: AirstarBank, key_of: Callable[[str], RSAPublicKey | None]) -> None:
+    def __init__(self, bank: AirstarBank, keys: Mapping[str, RSAPublicKey]) -> None:
         self._bank = bank
-        self._key_of = key_of
+        self._key_of = keys.get
         self._nonces = NonceMemory(bank.values.max_skew_ms, bank.values.nonce_limit)
 
     async def answer(self, http: HttpRequest) -> Response:

@@ -30,6 +30,7 @@ from emulators.airstar.faults import Fault, FaultsInForce, Strikes
 from emulators.airstar.records import (
     IN,
     OUT,
+    REFUND,
     Customer,
     CustomerRequest,
     Entry,
@@ -481,6 +482,7 @@ class AirstarBank:
         self._enter("refund_collect", transaction)
         if not transaction.stuck:
             transaction.status = REFUNDED
+        self._list_again(transaction, REFUND, REFUNDED.value)
 
     def _enter(self, op: str, transaction: Transaction) -> None:
         """Journal and report a movement booked at ``settled_ms``."""
@@ -553,7 +555,8 @@ class AirstarBank:
         code = self._objection(direction == IN, mandate, market, ccy, amount, now_ms)
         if code:
             return Started("", code)
-        asked = CustomerRequest(self._next_id("B" + direction[0]), direction, mandate, market, ccy, amount, now_ms)
+        ident = self._next_id("B" + direction[0])
+        asked = CustomerRequest(ident, direction, mandate, int(market), str(ccy), amount, now_ms)
         self._requests[asked.id] = asked
         self._queued.append(asked)
         if self._is_open(now_ms):
@@ -573,7 +576,7 @@ class AirstarBank:
             from_ms, to_ms, page = int(query["from"]), int(query["to"]), int(query.get("page", "1"))
         except (KeyError, ValueError):
             return refusal(INVALID)
-        if query.get("direction") not in (IN, OUT) or page < 1:
+        if query.get("direction") not in (IN, OUT, REFUND) or page < 1:
             return refusal(INVALID)
         created = attrgetter("created_ms")
         since = self._listed[bisect_left(self._listed, from_ms, key=created):]
@@ -636,7 +639,8 @@ class AirstarBank:
         transaction.stuck = False
         transaction.status = transaction.truth
         if transaction.relist:
-            self._list_again(transaction)
+            transaction.relist = False
+            self._list_again(transaction, IN if transaction.deposit else OUT, "NEW")
 
     def _known(self, request_id: str) -> Transaction:
         found = self._transactions.by_id(request_id)
@@ -757,14 +761,12 @@ class AirstarBank:
             transaction.relist = True
         return plan
 
-    def _list_again(self, transaction: Transaction) -> None:
-        """The `duplicate_result` fault: a finished instruction among the bank-initiated requests, under its used id."""
-        transaction.relist = False
-        direction = IN if transaction.deposit else OUT
+    def _list_again(self, transaction: Transaction, direction: str, status: str) -> None:
+        """Put an instruction into the list of what began at the bank, under its own id: a deposit taken back, or
+        (the `duplicate_result` fault) a finished one as if it were new."""
         now_ms = self._clock.now_ms()
-        again = CustomerRequest(transaction.id, direction, transaction.mandate, transaction.market, transaction.ccy,
-                                transaction.amount, now_ms)  # fmt: skip
-        self._queued.append(again)
+        self._queued.append(CustomerRequest(transaction.id, direction, transaction.mandate, transaction.market,
+                                            transaction.ccy, transaction.amount, now_ms, status))  # fmt: skip
         if self._is_open(now_ms):
             self._deliver_queued(now_ms)
 

@@ -10,7 +10,8 @@ from core.errors import InvariantBroken
 from core.wire.airstar import TransactionStatus
 from emulators.book import Account
 
-IN, OUT = "IN", "OUT"
+IN, OUT, REFUND = "IN", "OUT", "REFUND"
+"""Directions of what the bank lists: to the broker, to the customer, a credited deposit taken back."""
 
 
 class Customer:
@@ -131,8 +132,9 @@ class CustomerRequest:
     __slots__ = ("amount", "ccy", "created_ms", "direction", "id", "mandate", "market", "paid_by", "status")
 
     def __init__(
-        self, ident: str, direction: str, mandate: Mandate, market: int, ccy: str, amount: int, created_ms: int
-    ) -> None:
+        self, ident: str, direction: str, mandate: Mandate, market: int, ccy: str, amount: int, created_ms: int,
+        status: str = "NEW",
+    ) -> None:  # fmt: skip
         self.id = ident
         self.direction = direction
         self.mandate = mandate
@@ -140,7 +142,7 @@ class CustomerRequest:
         self.ccy = ccy
         self.amount = amount
         self.created_ms = created_ms
-        self.status = "NEW"
+        self.status = status
         self.paid_by: Transaction | None = None
 
 

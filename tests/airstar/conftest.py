@@ -47,13 +47,13 @@ def world(key: RSAPrivateKey) -> Iterator[Callable[..., World]]:
         trace = Trace(clock, events.append)
         bank = AirstarBank(loop, clock, streams, trace, settings, **options)
         latency, timeout_s = Latency.of_link(settings, streams("airstar.link")), settings["airstar.api.timeout"]
-        app = airstar_app(bank, {APP_ID: key.public_key()}.get)
+        app = airstar_app(bank, {APP_ID: key.public_key()})
         if wire == "messages":
             exchange: Any = MessageLink(bank, loop, clock, latency, timeout_s=timeout_s)
         else:
             link = AsgiLink(app, loop, latency)
-            entropy = streams("airstar.nonces").randbytes
-            exchange = SignedExchange(link, APP_ID, key, clock, entropy, timeout_s=timeout_s)
+            nonces = streams("airstar.nonces")
+            exchange = SignedExchange(link, APP_ID, key, clock, lambda: nonces.randbytes(16), timeout_s=timeout_s)
         gateway = AirstarGateway(exchange, clock, trace, max_pages=settings["airstar.list.max_pages"])
         return World(loop, clock, bank, gateway, settings, trace, events, app)
 

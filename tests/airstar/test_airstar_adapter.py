@@ -56,7 +56,7 @@ def test_every_code_of_an_instruction_has_one_treatment(world: Callable[..., Wor
         assert answer.treatment is treatment(code)
 
 
-@pytest.mark.req("AIR-06", "AIR-07")
+@pytest.mark.req("AIR-06")
 def test_a_code_in_answer_to_a_query_says_nothing_of_the_instruction(world: Callable[..., World]) -> None:
     for code in ERRORS:
         run = world()
@@ -130,7 +130,6 @@ CALLS: list[tuple[str, tuple[Any, ...]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.req("AIR-07")
 @pytest.mark.parametrize(("method", "arguments"), CALLS)
 @pytest.mark.parametrize("says", [
     OutcomeUnknown("silence"), MalformedMessage("noise"), Reply(500, 0, "accepted", {"request_id": "AD1"}),

@@ -430,7 +430,7 @@ def test_results_come_when_and_as_the_figures_say(world: Callable[..., World], d
     plans = [run.bank._plan(deposit) for _ in range(rounds)]
 
     def near(count: int, share: float) -> bool:
-        return abs(count / rounds - share) <= 4 * (share * (1 - share) / rounds) ** 0.5 + 1e-9
+        return bool(abs(count / rounds - share) <= 4 * (share * (1 - share) / rounds) ** 0.5 + 1e-9)
 
     for share, low, high in run.settings["sim.airstar.result.delay"][:-1]:
         inside = [us for us, plan in plans if plan.shown and low * 1e6 <= us < high * 1e6]

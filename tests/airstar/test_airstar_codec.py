@@ -36,10 +36,10 @@ def parse(
     request: wire.Request, headers: dict[str, str], body: bytes, key: RSAPrivateKey = KEY, **change: Any
 ) -> wire.Signed:
     query = wire.target_of(request).partition("?")[2]
-    arguments: dict[str, Any] = {"method": request.method, "path": request.path, "query": query, "headers": headers, "body": body}
+    arguments: dict[str, Any] = {"method": request.method, "path": request.path, "query": query, "body": body}
     arguments.update(change)
     return wire.parse_request(
-        **arguments, key_of={"nostro": key.public_key()}.get, now_ms=NOW_MS, max_skew_ms=300_000
+        **arguments, headers=headers, key_of={"nostro": key.public_key()}.get, now_ms=NOW_MS, max_skew_ms=300_000
     )
 
 
@@ -144,7 +144,9 @@ def test_a_signature_over_other_bytes_is_refused(change: dict[str, Any]) -> None
     ("X-Timestamp", "1e9", wire.MissingHeader), ("X-Timestamp", None, wire.MissingHeader),
     ("X-Sign", None, wire.MissingHeader), ("X-Sign", "%%%", wire.BadSignature), ("X-Sign", "AAAA", wire.BadSignature),
     ("X-Sign", "é", wire.BadSignature)])  # fmt: skip
-def test_bad_headers_are_refused_with_signature_invalid(header: str, value: str | None, error: type[wire.WireError]) -> None:
+def test_bad_headers_are_refused_with_signature_invalid(
+    header: str, value: str | None, error: type[wire.WireError]
+) -> None:
     headers, body = signed()
     headers = {name: text for name, text in {**headers, header: value}.items() if text is not None}
     with pytest.raises(error) as caught:

@@ -85,6 +85,7 @@ def test_refunded_before_credit(run: World) -> None:
     run.pass_s(21)
     assert poll(run, ident).outcome is Outcome.REFUNDED
     assert ops(run) == []
+    assert run.run(run.gateway.bank_requests("REFUND", 0, run.clock.now_ms())).data["items"] == []
     assert run.bank.inquire(ident).status == "REFUNDED"
 
 
@@ -97,6 +98,10 @@ def test_refunded_after_credit(run: World) -> None:
     assert poll(run, ident).outcome is Outcome.REFUNDED
     assert ops(run) == ["collect", "refund_collect"]
     assert run.bank.balance("u1", "HKD") == 100_000_000
+    listed = run.run(run.gateway.bank_requests("REFUND", 0, run.clock.now_ms())).data["items"]
+    assert [(item.request_id, item.direction, item.amount, item.status) for item in listed] == [
+        (ident, "REFUND", 10_000, "REFUNDED")]  # fmt: skip
+    assert run.run(run.gateway.bank_requests("IN", 0, run.clock.now_ms())).data["items"] == []
 
 
 def test_mandate_revoked_midflight(run: World) -> None:

@@ -120,11 +120,12 @@ async def serve_and_talk(key: RSAPrivateKey, talk: Callable[[AirstarBank, Airsta
     trace = Trace(clock)
     bank = AirstarBank(asyncio.get_running_loop(), clock, streams, trace, settings)
     listener = socket.create_server(("127.0.0.1", 0))
-    app = airstar_app(bank, {APP_ID: key.public_key()}.get)
+    app = airstar_app(bank, {APP_ID: key.public_key()})
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
     serving = asyncio.create_task(server.serve([listener]))
     endpoint = HttpxEndpoint(f"http://127.0.0.1:{listener.getsockname()[1]}")
-    exchange = SignedExchange(endpoint, APP_ID, key, clock, random.Random(1).randbytes, timeout_s=0.5)
+    nonces = random.Random(1)
+    exchange = SignedExchange(endpoint, APP_ID, key, clock, lambda: nonces.randbytes(16), timeout_s=0.5)
     try:
         await talk(bank, AirstarGateway(exchange, clock, trace, max_pages=10))
     finally:

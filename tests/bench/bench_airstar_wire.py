@@ -61,7 +61,7 @@ class Bench:
         streams = Streams(1)
         self.bank = AirstarBank(self.loop, self.clock, streams, Trace(self.clock), self.settings)
         self.latency = Latency.of_link(self.settings, streams("airstar.link"))
-        self.entropy = streams("airstar.nonces").randbytes
+        self.nonces = streams("airstar.nonces")
         self.key = key
         self.mandates = []
         for number in range(100):
@@ -73,10 +73,11 @@ class Bench:
         return MessageLink(self.bank, self.loop, self.clock, self.latency, timeout_s=timeout_s)
 
     def full(self) -> Exchange:
-        app = airstar_app(self.bank, {APP_ID: self.key.public_key()}.get)
+        app = airstar_app(self.bank, {APP_ID: self.key.public_key()})
         link = AsgiLink(app, self.loop, self.latency)
+        timeout_s = self.settings["airstar.api.timeout"]
         return SignedExchange(
-            link, APP_ID, self.key, self.clock, self.entropy, timeout_s=self.settings["airstar.api.timeout"]
+            link, APP_ID, self.key, self.clock, lambda: self.nonces.randbytes(16), timeout_s=timeout_s
         )
 
     def deposit(self, number: int) -> Any:

@@ -144,9 +144,10 @@ class Day:
         random, t_us = self.random, self.arrival()
         bank = random.choice(("airstar", "airstar", "airstar", "cmb", "bochk"))
         ccy = random.choice(("HKD", "HKD", "USD", "CNH"))
-        p: dict[str, Any] = {"id": number, "machine": "deposit", "state": "", "version": 0, "uid": 80_000 + number % 1_700,
-             "channel": f"{bank} deposit", "bank": bank, "ccy": ccy,
-             "amount": int(random.lognormvariate(14.2, 1.2))}
+        p: dict[str, Any] = {
+            "id": number, "machine": "deposit", "state": "", "version": 0, "uid": 80_000 + number % 1_700,
+            "channel": f"{bank} deposit", "bank": bank, "ccy": ccy,
+            "amount": int(random.lognormvariate(14.2, 1.2))}
         apply = {"apply": number, "uid": p["uid"], "source": 1, "bank": bank, "ccy": ccy, "amount": p["amount"],
                  "procedure": None, "reason": ""}
         self.emit(t_us, "apply", f"A{number}", {**apply, "status": "INIT"})
@@ -187,8 +188,9 @@ class Day:
         bank = random.choice(("airstar", "airstar", "cmb", "cgb"))
         channel = {"airstar": "airstar withdrawal", "cmb": "cmb withdrawal", "cgb": "cgb fps withdrawal"}[bank]
         ccy = random.choice(("HKD", "HKD", "USD"))
-        p: dict[str, Any] = {"id": number, "machine": "withdraw", "state": "", "version": 0, "uid": 80_000 + number % 1_700,
-             "channel": channel, "bank": bank, "ccy": ccy, "amount": int(random.lognormvariate(14.0, 1.3))}
+        p: dict[str, Any] = {
+            "id": number, "machine": "withdraw", "state": "", "version": 0, "uid": 80_000 + number % 1_700,
+            "channel": channel, "bank": bank, "ccy": ccy, "amount": int(random.lognormvariate(14.0, 1.3))}
         task = {"task": number, "uid": p["uid"], "step": "REMITTANCE", "method": bank, "bank_launched": 0,
                 "ccy": ccy, "amount": p["amount"], "procedure": None, "reason": ""}
         self.emit(t_us, "task", f"T{number}", {**task, "status": "PENDING"})

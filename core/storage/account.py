@@ -1,0 +1,137 @@
+"""The web_account database: bank cards and their authorisations (gaps.md B-32, B-06, B-25, B-40). Not sharded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import CheckConstraint, Index, MetaData, Table, UniqueConstraint
+from sqlmodel import SQLModel
+
+from core.domain import MandateStatus
+from core.storage.columns import code, flag, key, moment, nullable, number, one_of, tables, text, text_key
+
+CARD_STATUSES: Final = (1, 2, 3, 4)
+"""1 BINDING, 2 VERIFIED, 3 UNBOUND, 4 FROZEN."""
+
+EDDA_STATUSES: Final = (0, 1, 2, 3, 4, 5)
+"""0 INIT, 1 PENDING, 2 ACTIVE, 3 REJECTED, 4 SUSPENDED, 5 CANCELLED."""
+
+
+class AccountTable(SQLModel, registry=tables()):
+    """Base of this database's tables."""
+
+
+class BankCard(AccountTable, table=True):
+    """A customer's bank card; binding again makes a new row (B-40)."""
+
+    __tablename__ = "bank_card"
+    __table_args__ = (one_of("status", CARD_STATUSES), Index(None, "uid"), Index(None, "bank_code", "last4"))
+    id: int | None = key()
+    uid: int = number()
+    card_no_enc: str = text(255)
+    last4: str = text(4)
+    bank_code: str = text(16)
+    card_type: str = text(16, "")
+    ccy_list: str = text(32, "")
+    holder_name: str = text(140, "")
+    status: int = code(1)
+    bound_at: int | None = nullable(moment())
+    unbind_reason: str = text(32, "")
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
+class BankInfo(AccountTable, table=True):
+    """A bank as the cards name it."""
+
+    __tablename__ = "bank_info"
+    __table_args__ = (flag("fps_capable"), {"sqlite_with_rowid": False})
+    bank_code: str = text_key(16)
+    name: str = text(140)
+    clearing_code: str = text(16, "")
+    swift: str = text(11, "")
+    fps_capable: int = code(0)
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
+class BankCardCertificate(AccountTable, table=True):
+    """A document that proves a card."""
+
+    __tablename__ = "bank_card_certificate"
+    __table_args__ = (Index(None, "card_id"),)
+    id: int | None = key()
+    card_id: int = number()
+    file_id: str = text(64)
+    kind: str = text(32)
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
+class BankCardAsbBst(AccountTable, table=True):
+    """An Airstar mandate (B-06); ``market_mask`` is the sum of the markets bound: HK 1, US 2, HKCC 4."""
+
+    __tablename__ = "bank_card_asb_bst"
+    __table_args__ = (
+        one_of("status", MandateStatus),
+        CheckConstraint("market_mask BETWEEN 0 AND 7", name="market_mask"),
+        Index(None, "uid"),
+        Index(None, "card_id"),
+        Index(None, "mandate_id"),
+        Index(None, "status", "updated_at"),
+    )
+    id: int | None = key()
+    uid: int = number()
+    card_id: int = number()
+    mandate_id: str | None = nullable(text(64))
+    status: int = code(0)
+    market_mask: int = code(0)
+    request_id: str = text(64, "")
+    opened_at: int | None = nullable(moment())
+    closed_at: int | None = nullable(moment())
+    fail_code: str = text(16, "")
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
+class BankCardEdda(AccountTable, table=True):
+    """A direct-debit authorisation (B-25); ``limit`` per debit in minor units."""
+
+    __tablename__ = "bank_card_edda"
+    __table_args__ = (
+        one_of("bank", ("hsbc", "hase")),
+        one_of("status", EDDA_STATUSES),
+        UniqueConstraint("bank", "mandate_ref"),
+        Index(None, "uid"),
+        Index(None, "card_id"),
+    )
+    id: int | None = key()
+    uid: int = number()
+    card_id: int = number()
+    bank: str = text(16)
+    mandate_ref: str | None = nullable(text(64))
+    status: int = code(0)
+    limit: int = number(0)
+    expiry: int | None = nullable(number())
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
+class Sequences(AccountTable, table=True):
+    """Numbers given out so far."""
+
+    __tablename__ = "sequences"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    name: str = text_key(64)
+    value: int = number(0)
+
+
+METADATA: MetaData = AccountTable.metadata
+IMMUTABLE: Final[tuple[str, ...]] = ()
+
+bank_card: Table = METADATA.tables["bank_card"]
+bank_info: Table = METADATA.tables["bank_info"]
+bank_card_certificate: Table = METADATA.tables["bank_card_certificate"]
+bank_card_asb_bst: Table = METADATA.tables["bank_card_asb_bst"]
+bank_card_edda: Table = METADATA.tables["bank_card_edda"]
+sequences: Table = METADATA.tables["sequences"]

@@ -1,0 +1,702 @@
+"""The report of one run: a single offline file, verdict first, every figure leading to its records.
+
+Nothing is fetched: uPlot and Inter come from ``reports/web/node_modules`` (``npm ci``) and are written into the page.
+Style and script are allowed by their SHA-256 in the Content-Security-Policy; there is no ``style`` attribute and no
+event attribute anywhere. Without JavaScript all but the three charts is there, and their numbers stand in a table.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from core.clock import US_PER_MS, US_PER_S, hkt
+from core.errors import Misconfigured
+from core.money import show
+from reports import diagrams
+from reports.figures import Band, bar, histogram, latency_figure, sparkline, strip
+from reports.markup import Cell, Html, card, clock, clock_ms, day_of, duration, left, limit_words, share, table, text
+from reports.model import BucketView, Latency, Procedure, RunModel, Step
+from reports.verdict import Summary, checked, plural, total, verdict, violations
+
+SIZE_LIMIT = 292_000
+"""Bytes; histories beyond it are left out and counted (a report stays under 300 kB)."""
+CHART_POINTS = 300
+OPEN_SHOWN = 40
+HISTORY_SHOWN = 30
+PANELS = 9
+
+_HERE = Path(__file__).resolve().parent
+_MODULES = _HERE / "web" / "node_modules"
+_UPLOT_JS = "uplot/dist/uPlot.iife.min.js"
+_UPLOT_CSS = "uplot/dist/uPlot.min.css"
+_INTER = "@fontsource-variable/inter/files/inter-latin-wght-normal.woff2"
+
+TITLES = {"deposit": "Deposits", "withdraw": "Withdrawals"}
+SEVERITIES = {"critical": ("■", "failed"), "high": ("▲", "person"), "medium": ("◆", "bank"), "low": ("●", "system")}
+NO_ANSWER = ("timeout", "unknown", "silent", "none", "lost", "no_answer", "no answer", "unreachable")
+GOOD_ANSWER = ("ok", "success", "accepted", "answered", "pending", "processing", "done")
+HELD = ("held", "violated")
+WITHIN_S = (60, 300, 1_800, 7_200)
+
+
+class Machine(NamedTuple):
+    """One state machine with its drawing and the prefix of its shapes in the page."""
+
+    name: str
+    prefix: str
+    drawing: diagrams.Drawing
+    who: Mapping[str, str]
+
+
+class Page(NamedTuple):
+    """What every section reads."""
+
+    summary: Summary
+    model: RunModel
+    machines: Mapping[str, Machine]
+    day: str
+
+
+def write_report(path: Path, summary: Summary, model: RunModel, diagram: Mapping[str, Any]) -> int:
+    """Write ``report.html``; returns its size in bytes (below 300 kB for any run).
+
+    ``summary`` as ``summary.json`` (an optional ``settings`` maps each key that differs from its default to
+    ``{value, default, source, ref, unit}``), ``diagram`` as described in `reports.diagrams`.
+    Raises `Misconfigured` when the npm packages are missing or a state has no position.
+    """
+    page = report(summary, model, diagram).encode()
+    path.write_bytes(page)
+    return len(page)
+
+
+def report(summary: Summary, model: RunModel, diagram: Mapping[str, Any]) -> str:
+    """The page as text."""
+    machines = {name: _machine(name, diagram[name]) for name in TITLES}
+    begin, end = model.span_us
+    page = Page(summary, model, machines, day_of(begin) if end - begin <= 86_400 * US_PER_S else "")
+    before = [_head(page), _broken(page), _keys(page), _judgement(page), _timeline(page), _states(page), _latency(page)]
+    after = [_money(page), _operation(page), _settings(page), _footer(page)]
+    shell = _shell(page)
+    room = SIZE_LIMIT - sum(len(part.encode()) for part in (*shell, *before, *after))
+    return "".join((shell[0], *before, _procedures(page, room), *after, shell[1]))
+
+
+def _machine(name: str, table_of: Mapping[str, Any]) -> Machine:
+    drawing = diagrams.lay_out(table_of)
+    return Machine(name, name[0], drawing, {state["label"]: state["who"] for state in table_of["states"]})
+
+
+# --- the page around the sections -----------------------------------------------------------------------------------
+
+
+def _asset(name: str) -> bytes:
+    try:
+        return (_MODULES / name).read_bytes()
+    except FileNotFoundError:
+        raise Misconfigured(f"{name} is not installed", where=str(_MODULES), remedy="make setup") from None
+
+
+def _style() -> str:
+    font = base64.b64encode(_asset(_INTER)).decode()
+    face = (f'@font-face{{font-family:"Inter Variable";font-weight:100 900;font-display:block;'
+            f"src:url(data:font/woff2;base64,{font}) format(\"woff2\")}}")
+    light, dark = diagrams.variables(diagrams.LIGHT), diagrams.variables(diagrams.DARK)
+    themes = (
+        f":root{{color-scheme:light;{light}}}"
+        f"@media screen and (prefers-color-scheme:dark){{:root:not([data-theme=light]){{color-scheme:dark;{dark}}}}}"
+        f"@media screen{{:root[data-theme=dark]{{color-scheme:dark;{dark}}}}}")
+    own = (_HERE / "page.css").read_text("utf-8").replace("\n", "")
+    return face + themes + _asset(_UPLOT_CSS).decode().strip() + own + diagrams.SHAPE_CSS.replace("\n", "")
+
+
+def _digest(content: str) -> str:
+    return base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+
+def _shell(page: Page) -> tuple[str, str]:
+    style = _style()
+    script = _asset(_UPLOT_JS).decode().strip() + "\n" + (_HERE / "page.js").read_text("utf-8")
+    policy = (f"default-src 'none'; style-src 'sha256-{_digest(style)}'; script-src 'sha256-{_digest(script)}'; "
+              "font-src data:; base-uri 'none'; form-action 'none'")
+    title = text(page.summary.get("title") or page.summary["scenario"])
+    shapes = "".join(diagrams.definitions(machine.drawing, machine.prefix) for machine in page.machines.values())
+    start = (
+        f'<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=Content-Security-Policy content="{policy}">'
+        '<meta name=viewport content="width=device-width,initial-scale=1"><meta name=referrer content=no-referrer>'
+        f"<title>{title} · Nostro</title><style>{style}</style>"
+        f'<body><svg class="defs dg" aria-hidden=true><defs>{shapes}</defs></svg>{_bar(page)}<main>')
+    # "<" is the only character that could end a script block early.
+    data = orjson.dumps(_chart_data(page)).decode().replace("<", "\\u003c")
+    return start, f'</main><script type="application/json" id=run-data>{data}</script><script>{script}</script>'
+
+
+def _bar(page: Page) -> Html:
+    begin, end = page.model.span_us
+    links = (("#timeline", "Timeline"), ("#states", "States"), ("#latency", "Latency"), ("#procedures", "Procedures"),
+             ("#money", "Money"), ("#operation", "Operation"), ("#settings", "Settings"))
+    nav = "".join(f'<a href="{target}">{name}</a>' for target, name in links)
+    return Html(f"<header><b>Nostro</b><span class=badge>SIMULATION</span><nav>{nav}</nav>"
+                f"<span class=m>{_moment(begin)} → {_moment(end, begin)}</span>"
+                '<button id=theme type=button title="Light or dark" aria-label="Light or dark">◐</button></header>')
+
+
+def _moment(t_us: int, after: int | None = None) -> str:
+    moment = hkt(t_us // US_PER_MS)
+    same = after is not None and hkt(after // US_PER_MS).date() == moment.date()
+    return f"{moment:%H:%M}" if same else f"{moment:%Y-%m-%d %H:%M}"
+
+
+# --- verdict, key figures, what was expected ------------------------------------------------------------------------
+
+
+def _head(page: Page) -> str:
+    summary = page.summary
+    found = verdict(summary)
+    facts = [f"scenario {text(summary['scenario'])}", f"seed {text(summary['seed'])}",
+             f"virtual {duration(float(summary.get('virtual_seconds', 0)) * US_PER_S)}",
+             f"wall {float(summary.get('wall_seconds', 0)):,.1f} s ({float(summary.get('speedup', 0)):,.0f}×)",
+             f"{plural(int(summary.get('events', 0)), 'event')}",
+             f"trace <code title=\"{text(summary.get('trace_hash', ''))}\">"
+             f"{text(str(summary.get('trace_hash', ''))[:12])}</code>"]
+    look = "pass w-done" if found.passed else "fail w-failed"
+    again = f"<pre><code>{text(found.reproduce, 400)}</code></pre>" if found.reproduce else ""
+    line = " · ".join(f"<span>{fact}</span>" for fact in facts)
+    return (f"<h1>{text(summary.get('title') or summary['scenario'])}</h1><p class=sub>{line}</p>"
+            f'<div class="verdict {look}"><b>{found.headline}</b> {text(found.sentence, 800)}{again}</div>'
+            f"{_disagreement(page)}")
+
+
+def _disagreement(page: Page) -> str:
+    """The summary and the events tell the same story, or the report says so."""
+    said = {machine: {state: n for state, n in states.items() if n}
+            for machine, states in page.summary.get("procedures", {}).items()}
+    read = page.model.counts()
+    if said in ({}, read) and page.summary.get("events", page.model.events) == page.model.events:
+        return ""
+    return ('<div class="verdict fail w-failed"><b>Summary and events differ.</b> This report was made from '
+            f"{page.model.events:,} events with {sum(map(len, read.values()))} states in use; the summary counts "
+            f"{text(page.summary.get('events', '?'))} events. Figures below come from the events.</div>")
+
+
+def _broken(page: Page) -> str:
+    found = violations(page.summary)
+    cards = []
+    for each in found[:20]:
+        words = [f"<div class=pad>{text(each.get('detail', ''), 1_000)}</div>"]
+        facts = [("event", each.get("event")), ("procedure", each.get("procedure")),
+                 ("reproduce with", each.get("reproduce"))]
+        words.append("<div class=pad>" + " · ".join(
+            f"{name} <code>{text(value, 400)}</code>" for name, value in facts if value not in (None, "")) + "</div>")
+        words.append(_violation_history(page, each))
+        cards.append(card(f"■ Violated: {each['invariant']}", *words))
+    return "".join(cards) + left(len(found) - 20 if len(found) > 20 else 0, "violation")
+
+
+def _violation_history(page: Page, violation: Mapping[str, Any]) -> str:
+    number = violation.get("procedure")
+    digits = str(number).lstrip("P")
+    found = page.model.procedures.get(int(digits)) if digits.isdigit() else None
+    if found is not None:
+        return _way(page, found)
+    told = violation.get("history") or ()
+    lines = told.splitlines() if isinstance(told, str) else list(told)
+    steps = [[" ".join(map(str, each)) if isinstance(each, list | tuple) else str(each)] for each in lines]
+    return table([("History", "w")], steps, limit=HISTORY_SHOWN) if steps else ""
+
+
+def _keys(page: Page) -> str:
+    summary, model = page.summary, page.model
+    procedures, ok = total(summary), total(summary, "", "end_ok")
+    stopped = total(summary, "", "end_reject", "end_cancel", "end_reverse")
+    opened = int(summary.get("open", 0))
+    waiting = sum(1 for p in model.unfinished() if page.machines[p.machine].who.get(p.state) == "person")
+    alerts = Counter[str]()
+    for (severity, _), number in model.alert_counts.items():
+        alerts[severity] += number
+    by_severity = ", ".join(f"{SEVERITIES.get(name.lower(), ('●', ''))[0]}\u00a0{n}\u00a0{name}"
+                            for name, n in sorted(alerts.items(), key=lambda item: _rank(item[0])))
+    boxes = [
+        ("#states", "Procedures", f"{procedures:,}", "",
+         f"{total(summary, 'deposit'):,} deposits · {total(summary, 'withdraw'):,} withdrawals"),
+        ("#states", "Finished well", share(ok, procedures), "", f"{ok:,}"),
+        ("#states", "Ended otherwise", f"{stopped:,}", "bad" if stopped else "", "rejected, cancelled or reversed"),
+        ("#open", "Open at the end", f"{opened:,}", "wait" if waiting else "",
+         f"{waiting:,} wait for a person" if opened else "nothing is left over"),
+        *_latency_key(model, "deposit"), *_latency_key(model, "withdraw"),
+        ("#alerts", "Alerts", f"{sum(alerts.values()):,}", "", by_severity or "none"),
+        ("#faults", "Injected faults", f"{len(model.faults) + model.faults.left_out:,}", "sim",
+         ", ".join(dict.fromkeys(fault.fault for fault in model.faults)) or "none")]
+    return "<div class=keys>" + "".join(
+        f'<a class=key href="{target}"><i>{name}</i><b class="{look}">{value}</b><s>{text(more, 60)}</s></a>'
+        for target, name, value, look, more in boxes) + "</div>"
+
+
+def _latency_key(model: RunModel, machine: str) -> list[tuple[str, str, str, str, str]]:
+    times = sorted(p.latency_us for p in model.procedures.values() if p.machine == machine and p.settled_us >= 0)
+    name = TITLES[machine][:-1] + ", median"
+    if not times:
+        return [("#latency", name, "–", "", "none settled")]
+    every = Latency(machine, array("q", times))
+    return [("#latency", name, duration(every.seconds(0.5) * US_PER_S), "",
+             f"p95 {duration(every.seconds(0.95) * US_PER_S)}")]
+
+
+def _judgement(page: Page) -> str:
+    summary = page.summary
+    expected = [[_mark(each["passed"], ("met", "not met")), each["name"], each.get("detail", "")]
+                for each in sorted(summary.get("expectations", ()), key=lambda each: bool(each["passed"]))]
+    met = sum(1 for each in summary.get("expectations", ()) if each["passed"])
+    return ("<div class=grid>"
+            + card("Expectations", table([("", ""), ("Expectation", "w"), ("Found", "w")], expected, limit=60,
+                                         empty="The scenario expects nothing."),
+                   anchor="expectations", hint=f"{met} of {len(expected)} met")
+            + card("Invariants", _invariants(page), anchor="invariants", hint=f"{checked(summary):,} checked")
+            + "</div>")
+
+
+def _invariants(page: Page) -> str:
+    names = page.summary.get("invariants", {}).get("checked", 0)
+    broken = Counter(str(each["invariant"]) for each in violations(page.summary))
+    rows: list[list[Cell]] = [[_mark(False, HELD), name, number] for name, number in broken.items()]
+    if not isinstance(names, int):
+        rows += [[_mark(True, HELD), str(name), ""] for name in names if str(name) not in broken]
+    elif names - len(broken) > 0:
+        rows.append([_mark(True, HELD), f"{names - len(broken):,} held at every event", ""])
+    return table([("", ""), ("Invariant", "w"), ("Violations", "n")], rows, limit=60, empty="No invariant was checked.")
+
+
+def _mark(good: object, words: tuple[str, str]) -> Html:
+    return Html(f'<span class="mark w-done">● {words[0]}</span>' if good
+                else f'<span class="mark w-failed">■ {words[1]}</span>')
+
+
+# --- timeline -------------------------------------------------------------------------------------------------------
+
+
+def _chart_data(page: Page) -> dict[str, Any]:
+    model = page.model
+    view = model.over_time(CHART_POINTS)
+    begin, end = model.span_us
+    faults = [[fault.begin_us // US_PER_S, (fault.end_us if fault.end_us >= 0 else end) // US_PER_S]
+              for fault in model.faults[:100]]
+    alerts = [[alert.raised_us // US_PER_S, alert.severity.lower()] for alert in model.alerts[:200]]
+    return {
+        "n": view.length, "start": view.start_us // US_PER_S, "step": view.width_s,
+        "begin": begin // US_PER_S, "end": -(-end // US_PER_S),
+        "days": -(-(end - begin) // (86_400 * US_PER_S)), "faults": faults, "alerts": alerts,
+        "charts": [
+            {"id": "chart-flow", "stacked": False, "series": _flow_series(view)},
+            {"id": "chart-waiting", "stacked": True, "series": _waiting_series(page, view)},
+            {"id": "chart-answers", "stacked": True, "series": _answer_series(model, view)}]}
+
+
+def _flow_series(view: BucketView) -> list[dict[str, Any]]:
+    failed = [a + b for a, b in zip(view.sums("failed", "deposit"), view.sums("failed", "withdraw"), strict=True)]
+    return [
+        {"label": "Deposits started", "colour": "accent", "values": view.sums("started", "deposit")},
+        {"label": "finished", "colour": "accent", "dash": True, "thin": True, "values": view.sums("ended", "deposit")},
+        {"label": "Withdrawals started", "colour": "teal", "values": view.sums("started", "withdraw")},
+        {"label": "finished", "colour": "teal", "dash": True, "thin": True, "values": view.sums("ended", "withdraw")},
+        {"label": "Rejected, cancelled, reversed", "colour": "failed", "fill": True, "thin": True, "values": failed}]
+
+
+def _waiting_series(page: Page, view: BucketView) -> list[dict[str, Any]]:
+    sums = {who: [0] * view.length for who in ("person", "bank", "system")}
+    for machine, label in _levels(page):
+        who = page.machines[machine].who.get(label, "system")
+        if who in sums:
+            sums[who] = [a + b for a, b in zip(sums[who], view.levels("level", machine, label), strict=True)]
+    names = {"person": "A person acts next", "bank": "The bank", "system": "The platform"}
+    return [{"label": names[who], "colour": who, "fill": True, "thin": True, "values": values}
+            for who, values in sums.items()]
+
+
+def _levels(page: Page) -> Iterable[tuple[str, str]]:
+    return ((name[1], name[2]) for name in page.model.buckets.names("level"))
+
+
+def _answer_kind(outcome: str) -> str:
+    word = outcome.lower()
+    if any(each in word for each in NO_ANSWER):
+        return "No answer"
+    return "Answered" if word in GOOD_ANSWER else "Refused or failed"
+
+
+def _answer_series(model: RunModel, view: BucketView) -> list[dict[str, Any]]:
+    colours = {"No answer": "failed", "Refused or failed": "person", "Answered": "bank"}
+    sums = {kind: [0] * view.length for kind in colours}
+    for name in model.buckets.names("answers"):
+        kind = _answer_kind(name[2])
+        sums[kind] = [a + b for a, b in zip(sums[kind], view.sums(*name), strict=True)]
+    return [{"label": kind, "colour": colours[kind], "fill": True, "thin": True, "values": values}
+            for kind, values in sums.items()]
+
+
+def _timeline(page: Page) -> str:
+    model = page.model
+    if not model.events:
+        return "<h2 id=timeline>Timeline</h2>" + card("Nothing happened", "<p class=none>The run has no events.</p>")
+    width = _width(model.over_time(CHART_POINTS).width_s)
+    charts = (("chart-flow", f"Procedures started and finished, per {width}"),
+              ("chart-waiting", f"Waiting, by who acts next, at the end of each {width}"),
+              ("chart-answers", f"Bank answers, per {width}"))
+    plots = "".join(f"<h3>{title}</h3><div class=chart id={name}></div>" for name, title in charts)
+    return ('<h2 id=timeline>Timeline <span class=hint>Hong Kong time; violet: injected faults; '
+            "■ ▲ ◆ alerts; drag to zoom, double click to reset</span></h2><section class=card>"
+            f"{_incidents(page)}{plots}<noscript><p class=none>The charts need JavaScript; their figures follow.</p>"
+            "</noscript><details class=more><summary>Figures by the hour</summary>"
+            f"{_hours(page)}</details></section>")
+
+
+def _width(seconds: int) -> str:
+    return {60: "minute", 3_600: "hour", 86_400: "day"}.get(
+        seconds, f"{seconds // 60} minutes" if seconds < 3_600 else f"{seconds // 3_600} hours")
+
+
+def _incidents(page: Page) -> Html:
+    model = page.model
+    begin, end = model.span_us
+    lanes: list[tuple[str, list[Band]]] = []
+    faults = [Band(f.begin_us, f.end_us if f.end_us >= 0 else end, "fault",
+                   f"{f.fault} {f.target}, {clock(f.begin_us, page.day)} to "
+                   f"{clock(f.end_us, page.day) if f.end_us >= 0 else 'the end'}") for f in model.faults[:100]]
+    gates = [Band(a, b if b >= 0 else end, "gate", f"{bank} closed") for bank, a, b in model.closed_gates()[:100]]
+    alerts = [Band(a.raised_us, a.raised_us, a.severity.lower() if a.severity.lower() in SEVERITIES else "low",
+                   f"{a.severity} {a.rule} {a.name}, {clock(a.raised_us, page.day)}") for a in model.alerts[:200]]
+    core = [Band(t, t, "core", f"core {phase} {detail}") for t, phase, detail in model.core[:100] if phase != "start"]
+    for name, bands in (("Faults", faults), ("Closed", gates), ("Alerts", alerts), ("Core", core)):
+        if bands:
+            lanes.append((name, bands))
+    return strip(lanes, begin, end) if lanes else Html("")
+
+
+def _hours(page: Page) -> Html:
+    view = page.model.over_time(48)
+    columns = [view.sums(kind, machine) for machine in TITLES for kind in ("started", "ended", "failed")]
+    answers = Counter[int]()
+    silent = Counter[int]()
+    for name in page.model.buckets.names("answers"):
+        for i, number in enumerate(view.sums(*name)):
+            answers[i] += number
+            if _answer_kind(name[2]) != "Answered":
+                silent[i] += number
+    rows: list[list[Cell]] = [[_moment(view.start_us + i * view.width_s * US_PER_S), *(column[i] for column in columns),
+             answers[i], silent[i]] for i in range(view.length)]
+    return table([("From", "m"), ("Deposits started", "n"), ("finished", "n"), ("failed", "n"),
+                  ("Withdrawals started", "n"), ("finished", "n"), ("failed", "n"), ("Bank answers", "n"),
+                  ("not usable", "n")], rows, limit=60)
+
+
+# --- states ---------------------------------------------------------------------------------------------------------
+
+
+def _states(page: Page) -> str:
+    words = "".join(f"<span class=w-{who}>{name if who in ('done', 'failed') else name + ' acts next'}</span>"
+                    for who, name in diagrams.WHO.items())
+    return (f"<h2 id=states>Procedures by state</h2><div class=who>{words}</div>"
+            + "".join(_state_card(page, machine) for machine in page.machines.values()))
+
+
+def _state_card(page: Page, machine: Machine) -> Html:
+    model = page.model
+    known = [state["label"] for state in machine.drawing.states]
+    strays = [label for name, label in model.states if name == machine.name and label not in machine.who]
+    most = max((model.states[machine.name, label].now for label in known if (machine.name, label) in model.states),
+               default=0)
+    rows = [_state_row(page, machine, label, most) for label in (*known, *strays)]
+    edges = model.edges[machine.name]
+    picture = diagrams.overlay(machine.drawing, machine.prefix, edges, show_counts=True)
+    notes = "".join(f"<p class=note>{text(note)}</p>" for note in machine.drawing.notes)
+    count = sum(1 for p in model.procedures.values() if p.machine == machine.name)
+    return card(
+        TITLES[machine.name],
+        table([("State", ""), ("Now", "n"), ("", "bc"), ("Entered", "n"), ("Median stay", "n"), ("Longest stay", "n"),
+               ("Most at once", "n"), ("at", "n"), ("Waiting over the run", "sc")], rows),
+        f'<div class=dgw><div class="d-{machine.name}">{picture}</div>{notes}</div>',
+        anchor=f"states-{machine.name}", hint=f"{count:,} in all; on each line, how often the transition was taken")
+
+
+def _state_row(page: Page, machine: Machine, label: str, most: int) -> list[Cell]:
+    who, times = machine.who.get(label, "system"), page.model.states.get((machine.name, label))
+    name = Html(f'<span class="pill w-{who}">{text(label)}</span>')
+    if times is None:
+        return [name, Html("<span class=z>0</span>"), "", Html("<span class=z>never</span>"), "", "", "", "", ""]
+    stays = sorted(times.stays) if who not in ("done", "failed") else []
+    levels = page.model.over_time(96).levels("level", machine.name, label) if who not in ("done", "failed") else []
+    now: Cell = times.now or Html("<span class=z>0</span>")
+    return [name, now, bar(times.now, most, who), times.entered,
+            duration(stays[(len(stays) - 1) // 2]) if stays else "", duration(stays[-1]) if stays else "",
+            times.peak if levels else "", clock(times.peak_us, page.day)[:-3] if levels else "",
+            sparkline(levels, who)]
+
+
+# --- latency --------------------------------------------------------------------------------------------------------
+
+
+def _latency(page: Page) -> str:
+    found = [latency for latency in page.model.latencies() if latency.samples]
+    if not found:
+        return "<h2 id=latency>Time to settle</h2>" + card("Nothing settled", "<p class=none>No procedure ended well.")
+    columns = [("Channel", ""), ("Settled", "n"), ("p50", "n"), ("p95", "n"), ("p99", "n"), ("Longest", "n"),
+               *((f"within {limit_words(s)}", "n") for s in WITHIN_S)]
+    rows: list[list[Cell]] = [
+        [latency.channel, len(latency.samples),
+         *(duration(latency.seconds(q) * US_PER_S) for q in (0.5, 0.95, 0.99, 1.0)),
+         *(share(latency.within(s * US_PER_S), len(latency.samples)) for s in WITHIN_S)] for latency in found]
+    low, high = min(each.samples[0] for each in found), max(each.samples[-1] for each in found)
+    panels = "".join(_panel(latency, low, high) for latency in found[:PANELS])
+    more = left(len(found) - PANELS, "channel") if len(found) > PANELS else ""
+    return ("<h2 id=latency>Time to settle <span class=hint>from the customer’s wish to end_ok, virtual time; bars: "
+            "procedures per bin (bins widen to the right), line: share settled within</span></h2>"
+            + card("By channel", table(columns, rows, limit=60)) + f'<div class="grid three">{panels}</div>{more}')
+
+
+def _panel(latency: Latency, low: int, high: int) -> Html:
+    found = histogram(latency.samples, low, high)
+    marks = [(name, round(latency.seconds(q) * US_PER_S)) for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))]
+    return card(latency.channel, latency_figure(found, marks), hint=f"{len(latency.samples):,} settled")
+
+
+# --- single procedures ----------------------------------------------------------------------------------------------
+
+
+class _Room:
+    """Bytes left for histories; what does not fit is counted."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.left_out = room, 0
+
+    def fits(self, part: str) -> bool:
+        size = len(part.encode())
+        if size > self.room:
+            self.left_out += 1
+            return False
+        self.room -= size
+        return True
+
+
+def _procedures(page: Page, room: int) -> str:
+    model, space = page.model, _Room(room - 2_000)
+    unfinished = model.unfinished()
+    parts = [_listing(page, space, "open", "Open, the longest in one state first", unfinished[:OPEN_SHOWN],
+                      len(unfinished), "In this state")]
+    for machine, title in TITLES.items():
+        slow = model.slowest(machine)
+        settled = sum(1 for p in model.procedures.values() if p.machine == machine and p.settled_us >= 0)
+        parts.append(_listing(page, space, f"slow-{machine}", f"Slowest {title.lower()}", slow, settled, "Took"))
+    cut = (f"<p class=cut>{plural(space.left_out, 'procedure')} left out to keep this file small; see events.jsonl."
+           "</p>" if space.left_out else "")
+    return f"<h2 id=procedures>Procedures</h2>{''.join(parts)}{cut}"
+
+
+def _listing(page: Page, space: _Room, anchor: str, title: str, shown: Sequence[Procedure], of: int, took: str) -> str:
+    if not shown:
+        return card(title, "<p class=none>None.</p>", anchor=anchor)
+    head = "".join(f"<span{kind}>{name}</span>" for name, kind in (
+        ("", ""), ("Procedure", ""), ("Channel", ""), ("Amount", " class=n"), ("State", ""), ("Since", " class=n"),
+        (took, " class=n"), ("Steps", " class=n")))
+    rows = [row for row in (_entry(page, procedure) for procedure in shown) if space.fits(row)]
+    return (f'<section class="card rows" id={anchor}><h3>{title}<span class=hint>{len(rows):,} of {of:,}</span></h3>'
+            f"<div class=head>{head}</div>{''.join(rows)}</section>")
+
+
+def _entry(page: Page, procedure: Procedure) -> str:
+    _, end = page.model.span_us
+    who = page.machines[procedure.machine].who.get(procedure.state, "system")
+    took = end - procedure.since_us if procedure.open else procedure.latency_us
+    return (f"<details class=p><summary><span class=m>P{procedure.id}</span><span>{text(procedure.channel, 40)}</span>"
+            f"<span class=n>{text(show(procedure.amount, procedure.ccy))}</span>"
+            f'<span><span class="pill w-{who}">{text(procedure.state, 60)}</span></span>'
+            f"<span class=n>{clock(procedure.since_us, page.day)}</span><span class=n>{duration(took)}</span>"
+            f"<span class=n>{len(procedure.flows) // 5}</span></summary><div>{_way(page, procedure)}</div></details>")
+
+
+def _way(page: Page, procedure: Procedure) -> str:
+    """History and the diagram of the way taken."""
+    machine, steps = page.machines[procedure.machine], list(page.model.history(procedure))
+    _, end = page.model.span_us
+    visits = Counter((step.start, step.end) for step in steps if step.row)
+    shown = steps if len(steps) <= HISTORY_SHOWN else [*steps[:HISTORY_SHOWN // 2], *steps[-HISTORY_SHOWN // 2:]]
+    rows = [_step(step, steps, end, page.day) for step in shown]
+    more = len(steps) - len(shown) + procedure.left_out
+    facts = " · ".join(f"{name} {text(value)}" for name, value in (
+        ("customer", procedure.uid), ("wished", clock_ms(procedure.started_us, page.day)),
+        ("reason", procedure.reason)) if value)
+    return (f"<div class=pad>{facts}</div>"
+            + table([("Time", "m"), ("From", ""), ("To", ""), ("Row", "m"), ("Operator", ""), ("Remark", "w"),
+                     ("Stayed", "n")], rows) + left(more, "step")
+            + f'<div class="d-{machine.name}">'
+            + diagrams.overlay(machine.drawing, machine.prefix, visits, procedure.state) + "</div>")
+
+
+def _step(step: Step, steps: Sequence[Step], end_us: int, day: str) -> list[Cell]:
+    time = clock_ms(step.t_us, day)
+    if not step.row:
+        return [time, Html("<span class=z>noted</span>"), text(step.end, 40), "", text(step.operator, 24),
+                text(step.remark, 120), ""]
+    after = next((each.t_us for each in steps if each.row and each.t_us >= step.t_us and each.start == step.end
+                  and each is not step), None)
+    stayed = "" if after is None and step.end.startswith("end_") else duration((after or end_us) - step.t_us)
+    return [time, text(step.start, 40), text(step.end, 40), step.row, text(step.operator, 24), text(step.remark, 120),
+            stayed]
+
+
+# --- money ----------------------------------------------------------------------------------------------------------
+
+
+def _money(page: Page) -> str:
+    model = page.model
+    buckets = ("available", "frozen", "in_transit", "external")
+    ledger: list[list[Cell]] = [
+        [ccy, *(show(totals[bucket]) for bucket in buckets), show(sum(totals[bucket] for bucket in buckets))]
+        for ccy, totals in sorted(model.ledger.items())]
+    columns = [("Currency", ""), *((name, "n") for name in ("Available", "Frozen", "In transit", "External")),
+               ("Sum", "n")]
+    return ("<h2 id=money>Money</h2><div class=grid>"
+            + card("Ledger, change over the run", table(columns, ledger, empty="No postings."), anchor="ledger",
+                   hint="the sum of each row must be zero")
+            + card("Postings", table([("Operation", ""), ("Result", ""), ("Number", "n")], [
+                [op, "ok" if code == 0 else f"code {code}", number] for (op, code), number in model.postings.items()],
+                limit=40), anchor="postings") + "</div>"
+            + card("Bank’s book against our procedures", _books(page), anchor="books",
+                   hint="a difference is money in flight, or an error"))
+
+
+def _books(page: Page) -> Html:
+    ours = page.model.settled()
+    rows: list[list[Cell]] = []
+    for bank, ccy in sorted(page.model.book):
+        theirs, mine = page.model.book[bank, ccy], ours.get((bank, ccy), Counter())
+        collected = theirs["collect"] - theirs["refund_collect"]
+        paid = theirs["pay"] - theirs["return_pay"]
+        credited, sent = mine["credited"] - mine["credit_reversed"], mine["paid"] - mine["pay_reversed"]
+        rows.append([bank, ccy, show(collected), show(credited), _difference(collected - credited),
+                     show(paid), show(sent), _difference(paid - sent), theirs["postings"]])
+    return table([("Bank", ""), ("Currency", ""), ("Bank collected", "n"), ("We credited", "n"), ("Difference", "n"),
+                  ("Bank paid", "n"), ("We settled", "n"), ("Difference", "n"), ("Bank postings", "n")], rows,
+                 limit=60, empty="No bank kept a book in this run.")
+
+
+def _difference(minor: int) -> Html:
+    return Html(f'<span class="mark w-person">{show(minor)}</span>' if minor else "<span class=z>0.00</span>")
+
+
+# --- operation ------------------------------------------------------------------------------------------------------
+
+
+def _operation(page: Page) -> str:
+    model, day = page.model, page.day
+    faults = [[Html('<span class="mark w-sim">◆</span>'), fault.fault, fault.target, clock(fault.begin_us, day),
+               clock(fault.end_us, day) if fault.end_us >= 0 else "lasts", text(fault.params, 80)]
+              for fault in model.faults]
+    parts = [
+        card("Alerts", _alerts(page), anchor="alerts", hint=f"{sum(model.alert_counts.values()):,} raised"),
+        card("Injected faults", table(
+            [("", ""), ("Fault", ""), ("Target", ""), ("From", "n"), ("To", "n"), ("Parameters", "w")], faults,
+            limit=30, left_out=model.faults.left_out, empty="None was injected."), anchor="faults"),
+        card("Banks", _exchanges(page), anchor="banks"), card("Jobs", _jobs(page), anchor="jobs")]
+    small = [
+        _tally("Refusals", [("Operation", ""), ("Code", "m")], model.refusals),
+        _tally("Facts noted without a move", [("Fact", "")], model.notes),
+        _tally("Staff", [("Role", ""), ("Action", ""), ("Result", "")], model.staff),
+        _tally("Told to customers", [("Event", "")], model.notices),
+        _tally("Applies by status", [("Status", "")], +model.statuses["apply"]),
+        _tally("Tasks by status", [("Status", "")], +model.statuses["task"]),
+        _tally("Events", [("Kind", "m")], model.kinds), _chronicle(page)]
+    return ("<h2 id=operation>Operation</h2>" + "".join(parts)
+            + f'<div class="grid three">{"".join(part for part in small if part)}</div>')
+
+
+def _tally(title: str, columns: list[tuple[str, str]], counts: Mapping[Any, int]) -> str:
+    rows = [[*(key if isinstance(key, tuple) else (key,)), number]
+            for key, number in sorted(counts.items(), key=lambda item: -item[1])]
+    return card(title, table([*columns, ("Number", "n")], rows, limit=18)) if rows else ""
+
+
+def _chronicle(page: Page) -> str:
+    told = [(t, f"core {phase}", detail) for t, phase, detail in page.model.core]
+    told += [(t, "calendar", words) for t, words in page.model.calendar]
+    rows = [[clock(t, page.day), what, text(detail, 100)] for t, what, detail in sorted(told)]
+    return card("Core and calendar", table([("Time", "n"), ("What", ""), ("Detail", "w")], rows, limit=18,
+                                           left_out=page.model.core.left_out)) if rows else ""
+
+
+def _alerts(page: Page) -> Html:
+    ranked = sorted(page.model.alerts, key=lambda a: (_rank(a.severity), a.raised_us))
+    rows = []
+    for alert in ranked:
+        shape, who = SEVERITIES.get(alert.severity.lower(), ("●", "system"))
+        rows.append([Html(f'<span class="mark w-{who}">{shape} {text(alert.severity, 16)}</span>'), alert.triage,
+                     alert.rule, alert.name, text(alert.key, 40), text(alert.detail, 120),
+                     clock(alert.raised_us, page.day),
+                     clock(alert.cleared_us, page.day) if alert.cleared_us >= 0 else "open"])
+    return table([("Severity", ""), ("Triage", ""), ("Rule", "m"), ("Alert", ""), ("About", "m"), ("Detail", "w"),
+                  ("Raised", "n"), ("Cleared", "n")], rows, limit=50, left_out=page.model.alerts.left_out)
+
+
+def _rank(severity: str) -> int:
+    order = list(SEVERITIES)
+    return order.index(severity.lower()) if severity.lower() in order else len(order)
+
+
+def _exchanges(page: Page) -> Html:
+    rows: list[list[Cell]] = []
+    for (bank, message), found in sorted(page.model.exchanges.items()):
+        times, replies = sorted(found.times_ms), sum(found.outcomes.values())
+        good = sum(n for outcome, n in found.outcomes.items() if _answer_kind(outcome) == "Answered")
+        others = ", ".join(f"{outcome} {n:,}" for outcome, n in found.outcomes.most_common()
+                           if _answer_kind(outcome) != "Answered")
+        rows.append([bank, message, found.sent, good, share(good, replies),
+                     *(duration(times[-(-len(times) * q // 100) - 1] * 1_000) if times else "" for q in (50, 95, 99)),
+                     others])
+    return table([("Bank", ""), ("Message", ""), ("Sent", "n"), ("Answered", "n"), ("Share", "n"), ("p50", "n"),
+                  ("p95", "n"), ("p99", "n"), ("Otherwise", "w")], rows, limit=60, empty="No bank was asked anything.")
+
+
+def _jobs(page: Page) -> Html:
+    rows: list[list[Cell]] = [
+        [name, counts.jobs, ", ".join(f"{state} {n:,}" for state, n in counts.states.items() if n),
+         counts.most_retries, text(counts.last_error, 120)] for name, counts in sorted(page.model.jobs.items())]
+    return table([("Job", ""), ("Number", "n"), ("State at the end", "w"), ("Most retries", "n"), ("Last error", "w")],
+                 rows, limit=60, empty="No job ran.")
+
+
+# --- settings and footer --------------------------------------------------------------------------------------------
+
+
+def _settings(page: Page) -> str:
+    settings = page.summary.get("settings")
+    if settings is None:
+        return ""
+    rows: list[list[Cell]] = []
+    for key, leaf in settings.items():
+        known = leaf if isinstance(leaf, Mapping) else {"value": leaf}
+        changed = "default" in known and known["default"] != known.get("value")
+        value = Html(f"<b>{_value(known.get('value'))}</b>") if changed else _value(known.get("value"))
+        rows.append([key, value, _value(known.get("default")), str(known.get("unit", "")), str(known.get("source", "")),
+                     str(known.get("ref", ""))])
+    return "<h2 id=settings>Settings that differ from the defaults</h2>" + card("Overlay of this run", table(
+        [("Key", "m"), ("Value", "n"), ("Default", "n"), ("Unit", ""), ("Source", ""), ("Reference", "w")], rows,
+        limit=120, empty="Every setting has its default."), hint="bold: changed")
+
+
+def _value(value: object) -> Html:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Html(f"{value:,}")
+    return text("" if value is None else value, 80)
+
+
+def _footer(page: Page) -> str:
+    summary = page.summary
+    return ("<footer>Beside this file: summary.json, events.jsonl (every record), trace.pftrace (each procedure on its "
+            "own track, for Perfetto), junit.xml, config.yaml. "
+            f"Peak memory {float(summary.get('peak_rss_mb', 0)):,.0f} MB. "
+            f"Trace <code>{text(summary.get('trace_hash', ''))}</code></footer>")

@@ -1,0 +1,26 @@
+"""Fixtures for all tests: golden files, and a rig that lets a test act inside a small world in virtual time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """``golden(name, text)``: the text must equal the file; ``NOSTRO_GOLDEN=write`` writes it anew."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if os.environ.get("NOSTRO_GOLDEN") == "write":
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"{path} is missing: run once with NOSTRO_GOLDEN=write and read what it says"
+        assert text == path.read_text(encoding="utf-8")
+
+    return check
