@@ -176,7 +176,6 @@ def test_a_hold_is_closed_once(funded: Desk, first: str) -> None:
     assert (before.frozen, before.in_transit) == (0, 0)
 
 
-@pytest.mark.req("FRZ-08")
 def test_a_hold_keeps_its_freeze_type(funded: Desk) -> None:
     funded.ok("freeze", "f", ACCOUNT, CCY, PART, "WD1", CASH_OUT)
     hold = funded.run(funded.risk.hold("WD1"))
@@ -371,7 +370,6 @@ def test_a_freeze_that_arrives_after_the_settlement_is_refused(funded: Desk) -> 
     assert funded.balance() == (FULL - PART, 0, 0)
 
 
-@pytest.mark.req("SBA-DEP-022")
 def test_a_normal_hold_deposit_is_frozen_under_its_apply(desk: Desk) -> None:
     desk.ok("add_held", "A5:credit", ACCOUNT, CCY, PART, "A5", FreezeType.EXCHANGE)
     assert desk.balance() == (0, PART, 0)
@@ -382,7 +380,6 @@ def test_a_normal_hold_deposit_is_frozen_under_its_apply(desk: Desk) -> None:
     assert desk.balance() == (PART, 0, 0)
 
 
-@pytest.mark.req("SBA-DEP-006")
 def test_a_credit_raises_available_by_exactly_the_amount_once(funded: Desk) -> None:
     for _ in range(3):
         assert funded.do("add", "P1:credit", ACCOUNT, CCY, 12_345).ok

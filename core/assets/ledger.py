@@ -51,6 +51,10 @@ _CCYS: Final = frozenset(Currency)
 _FREEZE_TYPES: Final = frozenset(FreezeType)
 _PAGE: Final = 500
 
+_WITHOUT_HOLD: Final = ("add", "debit")
+_ON_HOLD: Final = ("release", "deduct", "refreeze", "restore", "consume")
+_TYPED: Final = ("freeze", "add_held")
+
 
 class _Order(NamedTuple):
     """What is asked. Operations on an existing hold take account, currency and amount from it."""
@@ -296,6 +300,7 @@ class RiskControl:
         then = {bucket: int(total) for bucket, total in rows}
         return (then.get("available", 0), then.get("frozen", 0), then.get("in_transit", 0))
 
+
 def _flaw(order: _Order) -> str:
     """Why an order is none: names the parameter; empty if it is one."""
     if not 0 < len(order.key) <= KEY_MAX:
@@ -313,11 +318,6 @@ def _flaw(order: _Order) -> str:
     if order.op in _TYPED and order.freeze_type not in _FREEZE_TYPES:
         return f"freeze_type: {order.freeze_type} is not a freeze type"
     return ""
-
-
-_WITHOUT_HOLD: Final = ("add", "debit")
-_ON_HOLD: Final = ("release", "deduct", "refreeze", "restore", "consume")
-_TYPED: Final = ("freeze", "add_held")
 
 
 def _step(order: _Order, held: Hold | None) -> Step:

@@ -421,14 +421,14 @@ class Jobs:
             return Ending(DONE, job.retry_count, job.due_ms, "", job.last_error, job.payload, None)
         if isinstance(verdict, Again):
             return self._repeated(job, verdict)
+        if not isinstance(verdict, Exhausted | Failed):
+            raise InvariantBroken(f"the handler of {job.event} returned {verdict!r}")
         error = verdict.error[:ERROR_KEPT]
         if isinstance(verdict, Exhausted):
             used = min(job.retry_count + 1, job.max_retry)
             return Ending(EXCEPTION, used, job.due_ms, error, error or job.last_error, job.payload, None,
                           verdict.alert, verdict.about)
-        if isinstance(verdict, Failed):
-            return Ending(FAILED, job.retry_count, job.due_ms, error, error or job.last_error, job.payload, None)
-        raise InvariantBroken(f"the handler of {job.event} returned {verdict!r}")
+        return Ending(FAILED, job.retry_count, job.due_ms, error, error or job.last_error, job.payload, None)
 
     def _repeated(self, job: Job, again: Again) -> Ending:
         error = again.error[:ERROR_KEPT]

@@ -54,6 +54,7 @@ _REFUSED = {1048, 1264, 1364, 1406, 1644, 3819, 4025}  # NULL, range, no default
 _IN_THE_WAY = {1205, 1213}
 _LOST = {2003, 2006, 2013, 2014, 2055, 1927}
 _NO_TABLE = 1146
+_BROKEN = (OSError, EOFError, errors.MySQLError)
 
 
 class Lost(Exception):
@@ -77,10 +78,8 @@ class Connection:
             if prepared is None:
                 prepared = await self._prepare(text)
             return await prepared.execute(arguments)
-        except (OSError, EOFError, errors.InterfaceError) as error:
-            raise Lost(str(error)) from error
-        except errors.MySQLError as error:
-            if _number(error) in _LOST:
+        except _BROKEN as error:
+            if _is_lost(error):
                 raise Lost(str(error)) from error
             raise
 
@@ -88,10 +87,8 @@ class Connection:
         """Execute text that is not worth preparing: BEGIN, COMMIT, DDL."""
         try:
             await self.driver.query(text)
-        except (OSError, EOFError, errors.InterfaceError) as error:
-            raise Lost(str(error)) from error
-        except errors.MySQLError as error:
-            if _number(error) in _LOST:
+        except _BROKEN as error:
+            if _is_lost(error):
                 raise Lost(str(error)) from error
             raise
 
@@ -171,7 +168,7 @@ async def connect(config: StorageConfig, schema: str | None) -> Connection:
             charset="utf8mb4", autocommit=True, client_flag=CLIENT.FOUND_ROWS, conv=_CONVERSIONS,
             init_command=_ISOLATION)
         await driver.query(_SESSION)
-    except (OSError, errors.MySQLError) as error:
+    except _BROKEN as error:
         raise StorageError(f"no connection to {config.user}@{config.host}:{config.port}/{schema or ''}: {error}"
                            ) from error
     return Connection(driver)
@@ -180,7 +177,7 @@ async def connect(config: StorageConfig, schema: str | None) -> Connection:
 async def _answers(connection: Connection) -> bool:
     try:
         await connection.driver.ping(reconnect=False)
-    except (OSError, EOFError, errors.MySQLError):
+    except _BROKEN:
         return False
     return True
 
@@ -402,8 +399,14 @@ def _count(statement: Statement, result: Any) -> int:
     return 1 if statement.is_upsert else int(result.affected_rows)
 
 
-def _number(error: errors.MySQLError) -> int:
+def _number(error: BaseException) -> int:
+    """The server's or the driver's number of an error; 0 if it has none."""
     return error.args[0] if error.args and isinstance(error.args[0], int) else 0
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether the connection is gone, as opposed to a statement refused."""
+    return not isinstance(error, errors.MySQLError) or isinstance(error, errors.InterfaceError) or _number(error) in _LOST
 
 
 def _translated(error: errors.MySQLError, table: str) -> StorageError:

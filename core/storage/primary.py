@@ -346,7 +346,7 @@ class AsbRequest(PrimaryTable, table=True):
 
     __tablename__ = "asb_request"
     __table_args__ = (
-        one_of("direction", ("IN", "OUT")),
+        one_of("direction", ("IN", "OUT", "REFUND")),
         Index(None, "state"),
         {"sqlite_with_rowid": False},
     )
