@@ -12,7 +12,7 @@ from core.settings import Settings
 from core.transfer import CHANNELS
 from emulators.airstar.faults import AIM, FAULTS
 from emulators.rpc import FAULTS as RPC_FAULTS
-from scenarios.schema import Names, Operation, Parameter
+from scenarios.schema import Names, Operation, Parameter, ParameterKind
 
 MARKETS = {"HK": ("HKD", "CNH"), "US": ("USD",), "HKCC": ("CNH", "HKD")}  # gaps.md B-41
 CALLS = ("risk_control", "risk_control.freeze", "risk_control.deduct", "risk_control.release", "risk_control.restore",
@@ -22,7 +22,7 @@ CALLS = ("risk_control", "risk_control.freeze", "risk_control.deduct", "risk_con
 JOBS = tuple(entry.name for entry in REGISTRY)
 KILL_POINTS = ("send:AsbBstTransfer", "send:AsbBstCreateJob", "poll:AsbBstTransfer", "poll:AsbBstCreateResultJob")
 _REMARK = {"remark": Parameter("text")}
-_DURATIONS = {float: "number", int: "integer", bool: "flag", str: "text"}
+_KINDS: dict[type, ParameterKind] = {float: "number", int: "integer", bool: "flag", str: "text"}
 _FLAGS = {"paid", "processed"}
 
 
@@ -31,10 +31,10 @@ def _fault_parameters(name: str) -> dict[str, Parameter]:
     return {key: Parameter(_kind(key, parameter.default)) for key, parameter in FAULTS[name].parameters.items()}
 
 
-def _kind(key: str, default: object) -> object:
+def _kind(key: str, default: object) -> ParameterKind:
     if key in _FLAGS:
         return "flag"
-    return "number" if default is None else _DURATIONS[type(default)]
+    return "number" if default is None else _KINDS[type(default)]
 
 
 def _faults() -> dict[str, dict[str, Parameter]]:

@@ -37,6 +37,7 @@ class Mandate(NamedTuple):
     opened_at: int | None
     closed_at: int | None
     fail_code: str
+    created_at: int
 
     def covers(self, market: int) -> bool:
         """Whether this authorization holds for the market now."""
@@ -49,9 +50,8 @@ BY_ID = Statement(select(*_COLUMNS).where(_C.id == bindparam("b_id")))
 BY_MANDATE = Statement(select(*_COLUMNS).where(_C.mandate_id == bindparam("mandate")))
 BY_CARD = Statement(
     select(*_COLUMNS).where(_C.card_id == bindparam("card")).order_by(_C.id.desc()).limit(1))
-OPEN_ONES = Statement(select(_C.id, _C.created_at).where(_C.status == int(MandateStatus.PROCESSING)).order_by(_C.id))
 NEW = Statement(insert(mandate_table).values({name: bindparam(name) for name in (
-    *Mandate._fields[1:], "created_at", "updated_at")}))
+    *Mandate._fields[1:], "updated_at")}))
 CHANGE = Statement(
     update(mandate_table).where(_C.id == bindparam("b_id"), _C.status == bindparam("b_status")).values(
         {name: bindparam(name) for name in (
@@ -143,8 +143,7 @@ class Mandates:
         return await self._poll_again(mandate)
 
     async def _poll_again(self, mandate: Mandate) -> int | None:
-        created = dict(await self._db.all(OPEN_ONES, {})).get(mandate.id, self._clock.now_ms())
-        age_s = (self._clock.now_ms() - created) / 1000
+        age_s = (self._clock.now_ms() - mandate.created_at) / 1000
         wait = self.next_poll_s(age_s)
         if age_s - self._alert_after_s >= 0 > age_s - self._alert_after_s - self._slow_s:
             raise_alert(self._trace, "AIRSTAR-01", mandate.mandate_id, f"PROCESSING for {age_s:.0f} s")

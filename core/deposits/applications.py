@@ -100,7 +100,9 @@ class Applications:
         """Move an Apply and set fields; None (nothing written) if it has moved since it was read or may not."""
         if to is not None and to not in MOVES[ApplyStatus(apply.status)]:
             return None
-        changed = apply._replace(**fields, **({} if to is None else {"status": int(to)}))
+        if to is not None:
+            fields["status"] = int(to)
+        changed = apply._replace(**fields)
         count = await tx.execute(CHANGE[_shard(apply.id)], {
             "b_id": apply.id, "b_status": apply.status, "updated_at": self._clock.now_ms(), **{
                 name: getattr(changed, name) for name in ("status", "sba_procedure_id", "request_id", "bank_ref_id",

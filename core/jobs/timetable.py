@@ -140,7 +140,7 @@ class Timetable:
 
     # Life of a worker
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Run from now on; a moment that is just now counts."""
         self._working = True
         self._idle = asyncio.Event()

@@ -153,7 +153,8 @@ def snapshot(p: Procedure) -> dict[str, Any]:
         "phase": phase(p.state) if p.biz_type == BizType.CASH_WITHDRAW else None,
         "escalate": p.status == "end_reject" and p.reason in ("RC_REJECTED", "RC_ERROR"),
     }
-    return shown | p.fields._asdict()
+    fields: dict[str, Any] = p.fields._asdict()
+    return shown | fields
 
 
 @dataclass(frozen=True, slots=True)

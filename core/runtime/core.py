@@ -112,7 +112,7 @@ class Core:
         self._trace.emit("core", "core", {"phase": "start", "detail": self.given.worker})
         await self.jobs.start()
         await self.engine.sweep()
-        self.timetable.start()
+        await self.timetable.start()
 
     async def stop(self) -> None:
         """End orderly: no new work begins, running work finishes, leases are given back."""

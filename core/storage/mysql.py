@@ -217,7 +217,8 @@ class MysqlDatabase:
     async def create(self, table: Table) -> None:
         if table.name in self._created:
             return
-        await self.command(ddl_of(table), f"creating {table.name}")
+        for text in ddl_of(table):
+            await self.command(text, f"creating {table.name}")
         self._created.add(table.name)
 
     async def command(self, text: str, what: str) -> None:
@@ -406,7 +407,8 @@ def _number(error: BaseException) -> int:
 
 def _is_lost(error: BaseException) -> bool:
     """Whether the connection is gone, as opposed to a statement refused."""
-    return not isinstance(error, errors.MySQLError) or isinstance(error, errors.InterfaceError) or _number(error) in _LOST
+    refused = isinstance(error, errors.MySQLError) and not isinstance(error, errors.InterfaceError)
+    return not refused or _number(error) in _LOST
 
 
 def _translated(error: errors.MySQLError, table: str) -> StorageError:
@@ -423,11 +425,11 @@ def _translated(error: errors.MySQLError, table: str) -> StorageError:
     return StorageError(f"{table}: {error}")
 
 
-def ddl_of(table: Table) -> str:
+def ddl_of(table: Table) -> list[str]:
     """CREATE TABLE with its indexes inside, only if absent."""
     text = str(CreateTable(table, if_not_exists=True).compile(dialect=MYSQL)).rstrip()
     keys = "".join(f", \n\t{_key(index)}" for index in sorted(table.indexes, key=lambda index: str(index.name)))
-    return text.removesuffix(")").rstrip() + keys + "\n)" + TABLE_OPTIONS
+    return [text.removesuffix(")").rstrip() + keys + "\n)" + TABLE_OPTIONS]
 
 
 def _key(index: Any) -> str:

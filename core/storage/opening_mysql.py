@@ -11,6 +11,7 @@ from core.storage.databases import SCHEMA_VERSION, SCHEMAS, Databases, Schema, S
 from core.storage.errors import SchemaMismatch, StorageError
 from core.storage.life import Life
 from core.storage.mysql import Connection, Connections, MysqlDatabase, connect, ddl_of, immutable
+from core.storage.sharding import creation
 
 _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,40}", re.ASCII)
 _CREATING_S = 120
@@ -54,7 +55,7 @@ async def _ensure(connection: Connection, schema: Schema, name: str) -> None:
     if found is not None:
         check_version(name, found)
         return
-    for text in (*(ddl_of(table) for table in schema.tables()),
+    for text in (*creation(schema.tables(), ddl_of),
                  *(text for table in schema.immutable for text in immutable(table)),
                  "CREATE TABLE schema_version (version BIGINT NOT NULL)",
                  f"INSERT INTO schema_version (version) VALUES ({SCHEMA_VERSION})"):

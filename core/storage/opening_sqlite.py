@@ -10,6 +10,7 @@ from core.errors import Misconfigured
 from core.storage.databases import SCHEMA_VERSION, SCHEMAS, Databases, Schema, StorageConfig, check_version
 from core.storage.errors import SchemaMismatch
 from core.storage.life import Life
+from core.storage.sharding import creation
 from core.storage.sqlite import SqliteDatabase, connect, ddl_of, immutable
 
 
@@ -69,7 +70,7 @@ def _ensure(connection: sqlite3.Connection, schema: Schema) -> None:
 
 
 def _create(connection: sqlite3.Connection, schema: Schema) -> None:
-    texts = [*(text for table in schema.tables() for text in ddl_of(table)),
+    texts = [*creation(schema.tables(), ddl_of),
              *(text for table in schema.immutable for text in immutable(table)),
              "CREATE TABLE schema_version (version BIGINT NOT NULL)",
              f"INSERT INTO schema_version (version) VALUES ({SCHEMA_VERSION})"]

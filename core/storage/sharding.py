@@ -90,4 +90,13 @@ def _copy(shape: Table, metadata: MetaData, name: str) -> Table:
               if isinstance(constraint, CheckConstraint)]
     indexes = [Index(None, *(c.name for c in index.columns), unique=index.unique)
                for index in sorted(shape.indexes, key=lambda i: str(i.name)) if not index._column_flag]
-    return Table(name, metadata, *columns, *unique, *checks, *indexes)
+    return Table(name, metadata, *columns, *unique, *checks, *indexes, info={"shape": f"copies of {shape.name}"})
+
+
+def creation(tables: Iterable[Table], texts_of: Callable[[Table], list[str]]) -> Iterator[str]:
+    """The texts that create tables; of the copies of one shape only the first is compiled, the others are renamed."""
+    compiled: dict[str, tuple[str, list[str]]] = {}
+    for table in tables:
+        shape = table.info.get("shape", table.name)
+        name, texts = compiled.get(shape) or compiled.setdefault(shape, (table.name, texts_of(table)))
+        yield from (text.replace(name, table.name) for text in texts)

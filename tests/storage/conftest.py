@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from storage_server import SERVER, answers, drop, empty, on_server
 
 from core.storage import Databases, StorageConfig, open_databases
-from core.storage.databases import SCHEMAS
-from core.storage.mysql import Connection, connect
-
-PREFIX = f"nostro_test_{os.getpid()}"
-SERVER = StorageConfig(kind="mysql", prefix=PREFIX, connections=8)
 
 
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
@@ -43,23 +38,15 @@ async def _with_databases(test: Any, arguments: dict[str, Any]) -> None:
         await databases.close()
 
 
-def _server_answers() -> bool:
-    try:
-        socket.create_connection((SERVER.host, SERVER.port), timeout=2).close()
-    except OSError:
-        return False
-    return True
-
-
 @pytest.fixture(scope="session")
 def server() -> Iterator[StorageConfig]:
     """A MariaDB server with schemas of this test run, dropped at its end."""
-    if not _server_answers():
+    if not answers():
         if os.environ.get("NOSTRO_SERVERS") == "1":
             pytest.fail(f"no server at {SERVER.host}:{SERVER.port}, and NOSTRO_SERVERS=1 demands one")
         pytest.skip(f"no server at {SERVER.host}:{SERVER.port}")
     yield SERVER
-    asyncio.run(_on_server(_drop))
+    asyncio.run(on_server(drop))
 
 
 @pytest.fixture(params=["memory", "file", pytest.param("mariadb", marks=pytest.mark.server)])
@@ -71,38 +58,10 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StorageCo
         yield StorageConfig(kind="sqlite", folder=tmp_path / "data", durable=False)
     else:
         yield request.getfixturevalue("server")
-        asyncio.run(_on_server(_empty))
+        asyncio.run(on_server(empty))
 
 
 @pytest.fixture
 def databases(config: StorageConfig) -> StorageConfig:
     """Open databases, once the test runs (see `pytest_pyfunc_call`)."""
     return config
-
-
-async def _on_server(work: Any) -> None:
-    connection = await connect(SERVER, None)
-    try:
-        await work(connection)
-    finally:
-        await connection.driver.ensure_closed()
-
-
-async def _drop(connection: Connection) -> None:
-    for schema in SCHEMAS:
-        await connection.command(f"DROP DATABASE IF EXISTS {PREFIX}_{schema.name}")
-
-
-async def _empty(connection: Connection) -> None:
-    """TRUNCATE what has rows; it passes by the triggers that keep the audit trail."""
-    for schema in SCHEMAS:
-        base = f"{PREFIX}_{schema.name}"
-        listed = await connection.run(
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = ?", (base,))
-        names = sorted(str(name) for (name,) in listed.rows if name != "schema_version")
-        if not names:
-            continue
-        filled = await connection.run(" UNION ALL ".join(
-            f"(SELECT '{name}' FROM {base}.`{name}` LIMIT 1)" for name in names))
-        for (name,) in filled.rows:
-            await connection.command(f"TRUNCATE TABLE {base}.`{name}`")

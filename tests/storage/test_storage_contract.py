@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rows import NOW, flow_row, procedure_row, setting_row, task_row
 from sqlalchemy import bindparam, delete, func, insert, select, update
+from storage_rows import NOW, flow_row, procedure_row, setting_row, task_row
 
 from core.domain import TaskStatus
 from core.money import Currency

@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import setting_row
 from sqlalchemy import bindparam, delete, insert, select, update
+from storage_rows import setting_row
 
 from core.storage import Databases, Statement, StorageConfig, UniqueViolation, open_databases, upsert
 from core.storage.primary import auto_settings

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from conftest import SERVER
-from rows import procedure_row
 from sqlalchemy import bindparam, insert, select, update
+from storage_rows import procedure_row
+from storage_server import SERVER, empty, on_server
 
 from core.errors import Misconfigured, OutcomeUnknown
 from core.storage import Contention, Databases, Statement, StorageConfig, StorageError, open_databases
@@ -28,13 +28,11 @@ READ = Statement(select(_P.version).where(_P.id == bindparam("b_id")))
 @pytest.fixture(params=["mariadb"])
 def config(request: pytest.FixtureRequest, server: StorageConfig) -> Any:
     """Only the server; emptied as in the contract's own fixture."""
-    from conftest import _empty, _on_server
-
     yield server
-    asyncio.run(_on_server(_empty))
+    asyncio.run(on_server(empty))
 
 
-async def _kill(db: Any, connection_id: int) -> None:
+async def _kill(connection_id: int) -> None:
     """What an administrator or a failing network does."""
     other = await connect(SERVER, None)
     await other.command(f"KILL {connection_id}")
@@ -108,7 +106,7 @@ async def test_a_connection_lost_before_the_commit_means_nothing_happened(databa
     with pytest.raises(Contention, match="connection lost before the commit"):
         async with db.transaction() as tx:
             await tx.insert(NEW, procedure_row())
-            await _kill(db, await _id_of(tx))
+            await _kill(await _id_of(tx))
             await tx.insert(NEW, procedure_row())
     assert await db.all(EVERY, {}) == []  # on a new connection
 
@@ -120,7 +118,7 @@ async def test_a_connection_lost_at_the_commit_means_that_nobody_knows(databases
         async with db.transaction() as tx:
             await tx.insert(NEW, procedure_row())
             tx.after_commit(lambda: called.append(1))
-            await _kill(db, await _id_of(tx))
+            await _kill(await _id_of(tx))
     assert (called, db.commits) == ([], 0)
     assert await db.all(EVERY, {}) == []
 
@@ -137,14 +135,14 @@ async def test_a_cancelled_task_leaves_nothing_behind(databases: Databases) -> N
     async with db.transaction() as tx:
         await tx.execute(RAISE, {"b_id": key})
         waiting = asyncio.create_task(waits_for_a_lock())
-        await _until(lambda: _lock_waits())
+        await _until(_update_waits)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
     assert await db.all(EVERY, {}) == [(key, 1)]
 
 
-async def test_a_closed_coroutine_gives_its_connection_back(databases: Databases) -> None:
+async def test_cancelled_tasks_give_their_connections_back(databases: Databases) -> None:
     db = databases.procedure
 
     async def never_ends() -> None:
@@ -173,11 +171,12 @@ async def test_a_wrong_address_or_prefix_is_named(server: StorageConfig) -> None
         await open_databases(StorageConfig(kind="mysql", prefix="a`b"))
 
 
-async def _lock_waits() -> bool:
+async def _update_waits() -> bool:
+    """Whether the server is at an UPDATE, which here can only be waiting for the row's lock."""
     other = await connect(SERVER, None)
     try:
-        rows = (await other.run("SELECT COUNT(*) FROM information_schema.innodb_trx "
-                                "WHERE trx_state = 'LOCK WAIT'")).rows
+        rows = (await other.run("SELECT COUNT(*) FROM information_schema.processlist "
+                                "WHERE command = 'Execute' AND info LIKE 'UPDATE proc_info%'")).rows
     finally:
         await other.driver.ensure_closed()
     return bool(rows[0][0])
@@ -187,7 +186,7 @@ async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Ask the server until it says so; the test's own time limit is the bound."""
     async with asyncio.timeout(5):
         while not await condition():
-            await asyncio.sleep(0)
+            pass
 
 
 def test_the_driver_is_the_one_for_servers(server: StorageConfig) -> None:

@@ -6,13 +6,14 @@ import itertools
 import re
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rows import NOW, apply_row, procedure_row, statement_row, task_row
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import Table, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from storage_rows import NOW, apply_row, procedure_row, statement_row, task_row
 
 from core.orchestration.deposit_table import DEPOSIT
 from core.orchestration.withdraw_table import WITHDRAW
@@ -26,8 +27,10 @@ from core.storage import (
     UniqueViolation,
     bank_month,
     ensure_flow_table,
+    mysql,
     open_databases,
     shard_of,
+    sqlite,
 )
 from core.storage.databases import SCHEMAS
 from core.storage.inline_engine import inline_async_engine
@@ -43,6 +46,7 @@ from core.storage.primary import (
     tasks,
 )
 from core.storage.procedure import STATES, ProcInfo, proc_info
+from core.storage.sharding import creation
 
 APPLY = Sharded(insert, applys)
 FIND_APPLY = Sharded(lambda t: select(t.c.id, t.c.uid).where(t.c.uid == bindparam("b_uid")), applys)
@@ -220,6 +224,14 @@ async def test_cards_procedures_and_abnormal_deposits_are_not_sharded(databases:
 async def test_the_states_that_the_table_accepts_are_those_of_the_machines() -> None:
     accepted = {(status, ext) for status, exts in STATES.items() for ext in exts}
     assert accepted == {tuple(state) for machine in (DEPOSIT, WITHDRAW) for state in machine.states}
+
+
+@pytest.mark.parametrize("ddl_of", [sqlite.ddl_of, mysql.ddl_of])
+async def test_copies_are_created_as_if_each_were_compiled(ddl_of: Callable[[Table], list[str]]) -> None:
+    metadata = SCHEMAS[0].metadata
+    some = [metadata.tables[name] for name in ("applys_00", "tasks", "applys_42", "matches_00", "matches_99",
+                                               "bochk_bank_flow", "ewb_bank_flow")]
+    assert list(creation(some, ddl_of)) == [text for table in some for text in ddl_of(table)]
 
 
 async def test_raw_records_have_a_table_per_bank() -> None:
