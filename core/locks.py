@@ -149,7 +149,6 @@ class LocalLocks:
         if held is not None and held[1] > self._clock.now_ms():
             self._watch(key)
         else:
-            self._held.pop(key, None)
             self._serve(key)
 
 

@@ -1,7 +1,8 @@
 """Operations staff of a simulated broker: reviewers, transfer officers and supervisors as `simpy.Resource`s.
 
 They learn what everybody learns, from the event stream, act through the same buttons as real people, in office
-hours, with the reaction times of gaps.md B-45. A supervisor rings the bank up when a result stays away: what the
+hours, with the reaction times of gaps.md B-45: until somebody comes to it, then a short handling that keeps one
+colleague busy. A supervisor rings the bank up when a result stays away: what the
 bank's back office says decides, never a guess. With nobody of a kind at work, that kind of work stays undone.
 """
 
@@ -38,7 +39,8 @@ class Telephone(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """Who is at work and how long they take (seconds, drawn evenly)."""
+    """Who is at work and how long it takes (seconds, drawn evenly): until somebody turns to a review or a transfer,
+    and for how long that then keeps one colleague busy."""
 
     reviewers: int
     transfer_officers: int
@@ -46,6 +48,7 @@ class Team:
     review_s: tuple[float, float]
     transfer_s: tuple[float, float]
     inquiry_s: tuple[float, float]
+    handling_s: tuple[float, float]
     forgets: float
 
 
@@ -60,7 +63,7 @@ class Staff:
         self._loop, self._env, self._clock, self._team = loop, loop.env, clock, team
         self._console, self._telephone, self._office_opens = console, telephone, office_opens
         self._review_draw, self._transfer_draw = stream("staff.review"), stream("staff.transfer")
-        self._inquiry_draw = stream("staff.inquiry")
+        self._inquiry_draw, self._handling_draw = stream("staff.inquiry"), stream("staff.handling")
         self._reviewers = simpy.Resource(self._env, max(team.reviewers, 1))
         self._officers = simpy.Resource(self._env, max(team.transfer_officers, 1))
         self._supervisors = simpy.Resource(self._env, max(team.supervisors, 1))
@@ -101,15 +104,16 @@ class Staff:
             yield self._env.timeout((opens - now) * US_PER_MS)
 
     def _work(
-        self, who: simpy.Resource, takes_us: int, operation: str, procedure_id: int, operator: str, role: str,
+        self, who: simpy.Resource, reaction_us: int, operation: str, procedure_id: int, operator: str, role: str,
         remark: str, params: Mapping[str, Any] | None = None,
     ) -> Generator[Any, Any, None]:
-        """Wait for the office and a free colleague, take the time it takes, press the button."""
+        """Lie until somebody reacts, wait for a free colleague in office hours, be handled, press the button."""
         yield from self._office()
+        yield self._env.timeout(reaction_us)
         with who.request() as turn:
             yield turn
-            yield self._env.timeout(takes_us)
-        yield from self._office()
+            yield from self._office()
+            yield self._env.timeout(self._drawn(self._handling_draw, self._team.handling_s))
         yield from self._awaited(self._console.press(operation, procedure_id, operator, role, remark, params or {}))
 
     def _awaited(self, work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:

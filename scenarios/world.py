@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 from core.accounts import Accounts
 from core.assets import RiskControl
 from core.banks.airstar import Exchange, SignedExchange
 from core.calendars import Calendars
+from core.cards.mandates import Mandates
 from core.clock import US_PER_MS, US_PER_S, from_yyyymmdd
 from core.domain import Initiator, MandateStatus, Market, Role
 from core.errors import Code, Misconfigured, Refusal
-from core.locks import LocalLocks
+from core.locks import LocalLocks, Locks
 from core.orchestration.operations import REVERSE_CONFIRMATIONS
 from core.orchestration.records import Actor
-
 from core.runtime import Core, Surroundings
 from core.settings import Settings
-from core.storage import Databases, StorageConfig, open_databases
+from core.storage import Databases, Severed, StorageConfig, open_databases
 from core.trace import Trace
-from core.wire.airstar import Reply, Request
+from core.wire.airstar import Reply, Request, find_route
 from emulators.airstar import keys
 from emulators.airstar.app import airstar_app
 from emulators.airstar.bank import AirstarBank
@@ -36,12 +37,50 @@ from scenarios.population import Customer, build, index_of
 from scenarios.schema import Action, Fault, Names, Scenario
 from scenarios.workload import Arrival, arrivals
 
-
-
 BANK = "airstar"
+PATIENCE_S = 1.0
+"""How soon people try again when the core does not answer."""
 CARD_STEP = 100  # card ids: customer index * CARD_STEP + place of the bank
 _KILL_MESSAGES = {"send:AsbBstTransfer": "withdraw", "send:AsbBstCreateJob": "deposit",
                   "poll:AsbBstTransfer": "query_withdrawal", "poll:AsbBstCreateResultJob": "query_deposit"}
+
+
+T = TypeVar("T")
+
+
+class Lines:
+    """What connects one core with what outlives it: the lock service and the bank. A dead core's lines are cut, so
+    it can neither let go of a lock (only its TTL does) nor say another word to the bank."""
+
+    def __init__(self, locks: Locks, exchange: Exchange) -> None:
+        self._locks, self._exchange, self._cut = locks, exchange, False
+
+    def cut(self) -> None:
+        """The core is dead."""
+        self._cut = True
+
+    def _alive(self) -> None:
+        if self._cut:
+            raise Severed("the core of this line was killed")
+
+    async def acquire(self, key: str, owner: str, ttl_ms: int, wait_ms: int = 0) -> str | None:
+        self._alive()
+        return await self._locks.acquire(key, owner, ttl_ms, wait_ms)
+
+    async def renew(self, key: str, token: str, ttl_ms: int) -> bool:
+        self._alive()
+        return await self._locks.renew(key, token, ttl_ms)
+
+    async def release(self, key: str, token: str) -> bool:
+        self._alive()
+        return await self._locks.release(key, token)
+
+    async def ask(self, request: Request) -> Reply:
+        """The core's line to the bank."""
+        self._alive()
+        reply = await self._exchange(request)
+        self._alive()  # an answer that comes after the end is heard by nobody
+        return reply
 
 
 class CustomerAccounts:
@@ -85,10 +124,15 @@ class World:
         self.databases: Databases
         self.core: Core
         self.kills = 0
+        self._down = False
+        self._lines: Lines
+        self._on_commit: Callable[[str, int], None] | None = None
+        self._stopped: dict[str, None] = {}  # jobs that a fault has stopped, for every core to come
         self._exchange = self._line()
         self._armed: list[tuple[str, int, list[int]]] = []  # (message, restart after ms, [times left])
         self._background: dict[asyncio.Task[Any], None] = {}
         self.fault: BaseException | None = None
+        loop.set_exception_handler(self._failed)
 
     # Building
 
@@ -120,9 +164,12 @@ class World:
         def accounts(risk_control: RiskControl) -> Accounts:
             return CustomerAccounts(self.customers, self.names, risk_control)
 
+        self._lines = Lines(self.locks, self._ask_bank)
         self.core = Core(Surroundings(
-            self.settings, self.databases, self.clock, self.trace, self.locks, self.rpc, self.calendars,
-            self._ask_bank, accounts, f"core-{self.kills + 1}"))
+            self.settings, self.databases, self.clock, self.trace, self._lines, self.rpc, self.calendars,
+            self._lines.ask, accounts, f"core-{self.kills + 1}"))
+        for job in self._stopped:
+            self._pause(job)
         await self.core.start()
 
     def _enroll_at_bank(self) -> None:
@@ -141,8 +188,6 @@ class World:
 
     async def _enroll_with_us(self, risk_control: RiskControl) -> None:
         """Opening balances and mandates, taken over from the day before."""
-        from core.cards.mandates import Mandates  # noqa: PLC0415 - only the adoption of mandates, before a core exists
-
         books = Mandates(self.databases.account, self.clock, self.trace, None, self.settings)  # type: ignore[arg-type]
         for customer in self.customers:
             for ccy, amount in customer.balances.items():
@@ -174,7 +219,7 @@ class World:
         delay = max(0, at_ms - self.scenario.start) * US_PER_MS
         self.loop.call_after_us(delay, do, what)
 
-    def _customers(self, coming: Iterator[Arrival]) -> Iterator[Any]:
+    def _customers(self, coming: Iterator[Arrival]) -> Generator[Any, Any, None]:
         """A SimPy process: each arrival at its time."""
         start_us = self.scenario.start * US_PER_MS
         for arrival in coming:
@@ -193,8 +238,8 @@ class World:
 
     def _during(self, work: Callable[[Core], Coroutine[Any, Any, Any]]) -> None:
         """A request of the App: served by the core that is there; while none is, the customer tries again."""
-        if self.kills and self._down:
-            self.loop.call_after_us(US_PER_S, self._during, work)
+        if self._down:
+            self.loop.call_after_us(round(PATIENCE_S * US_PER_S), self._during, work)
         else:
             self.core.spawn(work(self.core))
 
@@ -226,12 +271,14 @@ class World:
                 "operator": f"user_{customer.uid}"})
 
     def _override(self, override: Any) -> None:
-        made = self.calendars.add_override(
-            Market[override.market], from_yyyymmdd(override.date), not override.closed,
+        self._keep(self._decide_day(override))
+
+    async def _decide_day(self, override: Any) -> None:
+        made = await self.core.calendar_book.decide(
+            Market[override.market], from_yyyymmdd(override.date), is_open=not override.closed,
             known_from_ms=override.known_from, operator="staff_4001", role=Role.SETTLEMENT)
         if isinstance(made, Refusal):
             raise Misconfigured(made.detail, where="overrides", remedy="see nostro spec scenario-schema")
-        self.trace.emit("calendar", "calendar", made.event())
 
     # Faults
 
@@ -271,8 +318,23 @@ class World:
 
     def _inject_job(self, kind: str, fault: Fault) -> Callable[[], None]:  # noqa: ARG002 - there is one kind: stop
         job = fault.parameters["job"]
-        self.core.timetable.pause(job)
-        return lambda: self.core.timetable.resume(job)
+        self._stopped[job] = None
+        self._pause(job)
+        return lambda: self._resume(job)
+
+    def _pause(self, job: str) -> None:
+        """Stop a job of the timetable, of the queue, or of both; what this core does not run stands still already."""
+        if any(job == status.name for status in self.core.timetable.status()):
+            self.core.timetable.pause(job)
+        if job in self.core.jobs.handled:
+            self.core.jobs.pause(job)
+
+    def _resume(self, job: str) -> None:
+        self._stopped.pop(job, None)
+        if any(job == status.name for status in self.core.timetable.status()):
+            self.core.timetable.resume(job)
+        if job in self.core.jobs.handled:
+            self.core.jobs.resume(job)
 
     async def _ask_bank(self, request: Request) -> Reply:
         """The core's line to the bank, on which the core may die after the bank has acted."""
@@ -282,33 +344,62 @@ class World:
         return reply
 
     def _die_if_armed(self, request: Request) -> None:
-        from core.wire.airstar import find_route  # noqa: PLC0415 - only when a kill is armed
-
         route = find_route(request.method, request.path)
         for message, restart_ms, left in self._armed:
             if left[0] and route is not None and route[0] == message:
                 left[0] -= 1
                 self.kill(restart_ms)
 
-    _down = False
+    @property
+    def down(self) -> bool:
+        """Whether no core is there at the moment."""
+        return self._down
+
+    def watch_commits(self, listener: Callable[[str, int], None] | None) -> None:
+        """Call this after every commit of this core and of those that follow it: (database, number in this life)."""
+        self._on_commit = self.databases.on_commit = listener
 
     def kill(self, restart_ms: int) -> None:
         """The core dies now, wherever it is; a new one takes over after ``restart_ms``."""
         self.kills += 1
         self._down = True
         self.databases.sever()
+        self._lines.cut()
         self.core.kill()
         self.trace.emit("core", "core", {"phase": "killed", "detail": f"restart after {restart_ms} ms"})
-        self.loop.call_after_us(restart_ms * US_PER_MS, self._restart)
+        self.loop.call_after_us(restart_ms * US_PER_MS, self._restart, self.kills)
 
-    def _restart(self) -> None:
-        self.databases = self.databases.reopen()
-        self._keep(self._compose_again())
+    def _restart(self, kill: int) -> None:
+        if kill == self.kills:  # it was not killed again meanwhile
+            self.databases = self.databases.reopen()
+            self.databases.on_commit = self._on_commit
+            self._keep(self._compose_again(kill))
 
-    async def _compose_again(self) -> None:
-        await self._compose()
-        self._down = False
-        self.trace.emit("core", "core", {"phase": "recovered", "detail": f"core-{self.kills + 1}"})
+    async def _compose_again(self, kill: int) -> None:
+        try:
+            await self._compose()
+        except Severed:  # killed again while it recovered
+            return
+        if kill == self.kills:
+            self._down = False
+            self.trace.emit("core", "core", {"phase": "recovered", "detail": f"core-{self.kills + 1}"})
+
+    async def _served(self, ask: Callable[[Core], Awaitable[T]]) -> T:
+        """What people ask of the core. While none is there, or when it dies under their hands, they try again."""
+        while True:
+            if not self._down:
+                try:
+                    return await ask(self.core)
+                except Severed:
+                    pass
+            await asyncio.sleep(PATIENCE_S)
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An error in a callback of the world's own: a run must not pass over it."""
+        error = context.get("exception")
+        if self.fault is None and isinstance(error, Exception):
+            self.fault = error
+        loop.default_exception_handler(context)
 
     def _keep(self, work: Awaitable[Any]) -> None:
         task = asyncio.ensure_future(work)
@@ -331,7 +422,7 @@ class World:
 
         team = Team(wanted.reviewers, wanted.transfer_officers, wanted.supervisors,
                     seconds(wanted.review, "sim.staff.review_s"), seconds(wanted.transfer, "sim.staff.transfer_s"),
-                    seconds(None, "sim.staff.inquiry_s"),
+                    seconds(None, "sim.staff.inquiry_s"), seconds(None, "sim.staff.handling_s"),
                     values["sim.staff.forgotten_share"] if wanted.forgets is None else wanted.forgets)
         return Staff(self.loop, self.clock, team, self, self.bank, self._office_opens, self.streams)
 
@@ -341,7 +432,7 @@ class World:
 
     async def procedure(self, procedure_id: int) -> dict[str, Any] | None:
         """What staff see of a Procedure."""
-        return await self.core.sba.procedure(procedure_id)
+        return await self._served(lambda core: core.sba.procedure(procedure_id))
 
     async def press(self, operation: str, procedure_id: int, operator: str, role: str, remark: str,
                     params: Mapping[str, Any]) -> str:
@@ -351,28 +442,27 @@ class World:
             given.setdefault("confirmations", REVERSE_CONFIRMATIONS)
         code = Code.NOT_FOUND
         for attempt in range(3):
-            shown = await self.core.sba.procedure(procedure_id)
+            shown = await self.procedure(procedure_id)
             if shown is None:
                 break
             request = f"{operator}-{procedure_id}-{shown['version']}-{self.clock.now_ms() % 10**10}-{attempt}"
-            reply = await self.core.operate(operation, procedure_id, version=shown["version"],
-                                            rpc_request_id=request, by=Actor(operator, Role(role)), remark=remark,
-                                            **given)
-            code = reply.code
+            press = partial(Core.operate, name=operation, procedure_id=procedure_id, version=shown["version"],
+                            rpc_request_id=request, by=Actor(operator, Role(role)), remark=remark, **given)
+            code = (await self._served(press)).code
             if code not in (Code.VERSION_CONFLICT, Code.LOCK_BUSY):
                 break
         return code.name
 
     async def query_bank(self, apply_id: int, operator: str) -> str:
         """Press "Query bank" on a deposit application."""
-        code = await self.core.airstar_deposits.query_bank(apply_id, operator)
+        code = await self._served(lambda core: core.airstar_deposits.query_bank(apply_id, operator))
         self.trace.emit("staff", operator, {"operator": operator, "role": "frontline_ops", "action": "QueryBank",
                                             "subject": f"A{apply_id}", "result": code.name})
         return code.name
 
     async def apply_request(self, apply_id: int) -> str:
         """The bank's request id of an application."""
-        apply = await self.core.applications.find(apply_id)
+        apply = await self._served(lambda core: core.applications.find(apply_id))
         return apply.request_id if apply else ""
 
     facts: RunFacts
@@ -394,7 +484,7 @@ class World:
         if action.do == "QueryBank" and action.on is not None and action.on.kind == "deposit":
             await self.query_bank(number, operator)
         elif action.do == "QueryBank":
-            await self.core.airstar_withdrawals.query_bank(wish.procedure or 0)
+            await self._served(lambda core: core.airstar_withdrawals.query_bank(wish.procedure or 0))
         elif action.do == "SuspendMandate":
             await self._suspend(wish.uid)
         else:
@@ -404,7 +494,7 @@ class World:
         customer = next(one for one in self.customers if one.uid == uid)
         mandate = self.mandates[customer.index]
         if self.bank.suspend_mandate(mandate):
-            await self.core.mandates.bank_says(mandate, MandateStatus.SUSPENDED)
+            await self._served(lambda core: core.mandates.bank_says(mandate, MandateStatus.SUSPENDED))
 
     # Asking at the end
 

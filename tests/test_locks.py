@@ -163,14 +163,14 @@ def test_waiters_are_served_in_the_order_of_asking(stage: Stage) -> None:
 
 
 def test_a_newcomer_does_not_pass_those_who_wait(stage: Stage) -> None:
-    stage.run(stage.locks.acquire(KEY, "dead", 1_000))
-    waiter = stage.begin(stage.locks.acquire(KEY, "two", TTL, 10_000))
-
     async def exactly_at_expiry() -> str | None:
         await asyncio.sleep(1)
         return await stage.locks.acquire(KEY, "newcomer", TTL)
 
-    assert stage.run(exactly_at_expiry()) is None
+    newcomer = stage.begin(exactly_at_expiry())  # its timer is older than the one that watches the dead holder
+    stage.run(stage.locks.acquire(KEY, "dead", 1_000))
+    waiter = stage.begin(stage.locks.acquire(KEY, "two", TTL, 10_000))
+    assert stage.run(newcomer) is None
     assert stage.run(waiter)
 
 

@@ -2,18 +2,19 @@
 
 Every operation is idempotent by its key and is one transaction: the posting under that key, its two entries, the
 balance and the hold commit together or not at all. A refusal is an answer and is stored under the key as well, so
-after an unknown outcome `RiskControl.query` tells what happened. The statement that changes a balance matches no
-row if a bucket would become negative. What an operation does at which stage of a hold is the table in
-`core.assets.operations`; this file only carries the table out.
+after an unknown outcome `RiskControl.query` tells what happened, and `RiskControl.void` sees to it that what has not
+happened never will. The statement that changes a balance matches no row if a bucket would become negative. What an
+operation does at which stage of a hold is the table in `core.assets.operations`; this file only carries the table out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from core.assets.answers import Balance, Finding, Hold, Outcome, Totals
-from core.assets.operations import CLOSES_AS, OPERATIONS, Bucket, Move, Stage, Step, stages_served
+from core.assets.operations import CLOSES_AS, OPERATIONS, VOID, Bucket, Move, Stage, Step, stages_served
 from core.assets.statements import (
     ADD_BALANCE,
     BALANCE_THEN,
@@ -50,6 +51,8 @@ _DONE: Final = Outcome(Code.OK)
 _CCYS: Final = frozenset(Currency)
 _FREEZE_TYPES: Final = frozenset(FreezeType)
 _PAGE: Final = 500
+
+_T = TypeVar("_T")
 
 _WITHOUT_HOLD: Final = ("add", "debit")
 _ON_HOLD: Final = ("release", "deduct", "refreeze", "restore", "consume")
@@ -154,6 +157,14 @@ class RiskControl:
         row = await self._db.first(FIND_POSTING, {"b_key": key})
         return None if row is None else _Posting(*row).outcome(replayed=True)
 
+    async def void(self, key: str) -> Outcome | None:
+        """What became of a key; if nothing yet, nothing ever will: None, also at every repetition.
+
+        An unknown key gets a tombstone: a posting that moves nothing and has no event, so that the original call,
+        should it still arrive, is refused with BLOCKED. Whoever asks first wins: the order, or the void.
+        """
+        return await self._decided(partial(self._void, key))
+
     async def balances(self, account: int, ccy: str) -> Balance:
         """The three buckets of one account and currency; zeros if it never had money."""
         return Balance(*(await self._db.first(FIND_BALANCE, {"b_account": account, "b_ccy": ccy}) or ()))
@@ -189,11 +200,15 @@ class RiskControl:
         return count
 
     async def _post(self, order: _Order) -> Outcome:
+        return await self._decided(partial(self._answer, order=order))
+
+    async def _decided(self, work: Callable[[Transaction], Awaitable[_T]]) -> _T:
+        """``work`` in one transaction, anew when another worker was quicker."""
         attempt = 1
         while True:
             try:
                 async with self._db.transaction() as tx:
-                    return await self._answer(tx, order)
+                    return await work(tx)
             except (UniqueViolation, Contention, _Overtaken):
                 if attempt == MAX_ATTEMPTS:
                     raise
@@ -210,6 +225,16 @@ class RiskControl:
         if held and not order.amount:
             order = _Order(order.op, order.key, held.account, held.ccy, held.amount, order.hold_id)
         return await self._carry_out(tx, order, held, _step(order, held))
+
+    async def _void(self, key: str, tx: Transaction) -> Outcome | None:
+        if flaw := _flaw_of_key(key):
+            return Outcome(Code.INVALID_PARAM, flaw)
+        stored = await tx.first(FIND_POSTING, {"b_key": key})
+        if stored is None:
+            await self._save_posting(tx, _Order(VOID, key), Code.BLOCKED, self._clock.now_ms())
+            return None
+        posted = _Posting(*stored)
+        return None if posted.op == VOID else posted.outcome(replayed=True)
 
     async def _carry_out(self, tx: Transaction, order: _Order, held: Hold | None, step: Step) -> Outcome:
         """Write the posting, and for a move the balance, the entries and the hold."""
@@ -268,6 +293,10 @@ class RiskControl:
             raise _Overtaken(f"{order.op} {order.hold_id}: the hold is not {held.stage.name} any more")
 
     async def _replay(self, tx: Transaction, order: _Order, stored: _Posting) -> Outcome:
+        if stored.op == VOID:
+            asked = _Posting(stored.id, order.key, order.op, order.account, order.ccy, order.amount, order.hold_id,
+                             stored.code)
+            return await self._tell(tx, asked, [], asked.outcome(replayed=True))
         if not stored.answers(order):
             return await self._refuse(tx, order, f"key {order.key} was used for another order: {stored.op} of "
                                                  f"{show(stored.amount, stored.ccy)}, account {stored.account}, "
@@ -301,10 +330,14 @@ class RiskControl:
         return (then.get("available", 0), then.get("frozen", 0), then.get("in_transit", 0))
 
 
+def _flaw_of_key(key: str) -> str:
+    return "" if 0 < len(key) <= KEY_MAX else f"key: 1 to {KEY_MAX} characters"
+
+
 def _flaw(order: _Order) -> str:
     """Why an order is none: names the parameter; empty if it is one."""
-    if not 0 < len(order.key) <= KEY_MAX:
-        return f"key: 1 to {KEY_MAX} characters"
+    if flaw := _flaw_of_key(order.key):
+        return flaw
     if len(order.hold_id) > HOLD_MAX or (order.op not in _WITHOUT_HOLD and not order.hold_id):
         return f"hold_id: 1 to {HOLD_MAX} characters"
     if order.op in _ON_HOLD:
@@ -354,5 +387,6 @@ _DETAIL: Final = {
                                   f"{' or '.join(stage.name for stage in stages_served(p.op))}; it is not",
     Code.DUPLICATE: lambda p: f"hold {p.hold_id} was credited before",
     Code.INSUFFICIENT_BALANCE: lambda p: f"account {p.account} has less than {show(p.amount, p.ccy)} available",
+    Code.BLOCKED: lambda p: f"key {p.key} was voided: nothing happens under it any more",
     Code.INVALID_PARAM: lambda p: f"hold {p.hold_id} is of another account, currency or amount",
 }

@@ -10,7 +10,8 @@ Rules, before any code:
    movement) or a refusal with a `Code`. There is no default.
 4. A hold's reservation ends once. Money that was returned may be taken again only by `settle`, from `available`:
    the bank has paid although the hold was given back (ForceProcess(Complete), WT-32).
-5. `settle` without a hold leaves a consumed one behind, so that a late `freeze` of the same id is refused.
+5. `VOID` is no operation: it closes a key under which nothing has happened, and nothing ever will.
+6. `settle` without a hold leaves a consumed one behind, so that a late `freeze` of the same id is refused.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ class Adopt(NamedTuple):
 Step = Move | Adopt | Code
 
 ADOPT: Final = Adopt()
+
+VOID: Final = "void"
+"""What a posting is that only closes its key: every order that comes under it is refused with BLOCKED, for good."""
 
 _AVAILABLE, _FROZEN, _TRANSIT, _EXTERNAL = Bucket
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Column, String, and_, bindparam, func, insert, select, update
 
-from core.assets.operations import Bucket
+from core.assets.operations import VOID, Bucket
 from core.storage import Statement
 from core.storage.assets import balance, entry, hold, posting
 
@@ -83,7 +83,8 @@ POSTINGS_AFTER = Statement(
            posting.c.hold_id, posting.c.code, _FROM.c.bucket, _TO.c.bucket)
     .select_from(posting.outerjoin(_FROM, and_(_FROM.c.posting_id == posting.c.id, _FROM.c.delta < 0))
                  .outerjoin(_TO, and_(_TO.c.posting_id == posting.c.id, _TO.c.delta > 0)))
-    .where(posting.c.id > bindparam("b_after")).order_by(posting.c.id).limit(bindparam("b_limit")))
+    .where(posting.c.id > bindparam("b_after"), posting.c.op != VOID)
+    .order_by(posting.c.id).limit(bindparam("b_limit")))
 
 BALANCE_THEN = Statement(
     select(entry.c.bucket, func.sum(entry.c.delta))

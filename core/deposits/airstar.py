@@ -28,7 +28,7 @@ from core.rpc import Rpc
 from core.screening import ListName, Lists
 from core.settings import Settings
 from core.storage import Database, Sequence, Statement, Transaction, UniqueViolation
-from core.storage.primary import asb_request
+from core.storage.primary import asb_request, asb_sequence
 from core.trace import Trace
 from core.wire.airstar import Treatment
 
@@ -66,7 +66,7 @@ class AirstarDeposits:
         self._db, self._clock, self._trace, self._jobs = db, clock, trace, jobs
         self._applications, self._mandates, self._gateway = applications, mandates, gateway
         self._sba, self._lists, self._accounts, self._rpc = sba, lists, accounts, rpc
-        self._references = Sequence(db, "asb")
+        self._references = Sequence(db, "asb", table=asb_sequence)
         self._poll_ms: int = settings["airstar.poll.deposit.interval_ms"]
         self._poll_max: int = settings["airstar.poll.deposit.max"]
         self._retry_ms: list[int] = [s * 1000 for s in settings["airstar.create_retry.delays_s"]]

@@ -75,7 +75,7 @@ class Job:
     """A job at hand: what a handler gets. ``due_ms`` is the moment this run was due, not when it began."""
 
     __slots__ = ("_queue", "due_ms", "ending", "event", "hung", "id", "key", "last_error", "lease_until", "max_retry",
-                 "payload", "retry_count", "started_ms", "task")
+                 "payload", "retry_count", "retrying", "started_ms", "task")
 
     def __init__(
         self, queue: Jobs, id: int, event: str, key: str, payload: dict[str, Any], retry_count: int, max_retry: int,
@@ -88,6 +88,7 @@ class Job:
         self.lease_until: int | None = lease_until  # None: not held here, to be claimed
         self.started_ms = 0
         self.hung = False
+        self.retrying = False  # the row says RETRY under our lease: nothing but the numbers change at one more poll
         self.task: asyncio.Task[Any] | None = None
         self.ending: Ending | None = None
 
@@ -340,6 +341,7 @@ class Jobs:
             return False
         _, _, _, payload, _, job.retry_count, _, job.due_ms, _, job.lease_until, job.last_error, _, _ = row
         job.payload = orjson.loads(payload)
+        job.retrying = False
         return True
 
     async def _carry_out(self, job: Job, now: int) -> None:
@@ -377,6 +379,7 @@ class Jobs:
         job.ending = None
         job.retry_count, job.due_ms, job.last_error = ending.retry_count, ending.due_ms, ending.last_error
         job.payload, job.lease_until = dict(ending.payload), ending.lease_until
+        job.retrying = True
 
     # Settling
 
@@ -399,7 +402,7 @@ class Jobs:
             "next_run_at": ending.due_ms, "last_error": ending.last_error, "lease_until": ending.lease_until,
             "lease_owner": self.worker if held else None, "updated_at": self._clock.now_ms()}
         if ending.payload is job.payload:
-            written = await on.execute(S.SETTLE, row)
+            written = await on.execute(S.AGAIN if job.retrying and ending.state == RETRY else S.SETTLE, row)
         else:
             row["payload"] = orjson.dumps(ending.payload).decode()
             written = await on.execute(S.SETTLE_PAYLOAD, row)

@@ -35,6 +35,10 @@ SETTLE = Statement(update(queue).where(_THIS, _MINE, _OPEN).values(
     _to("state", "retry_count", "next_run_at", "last_error", "lease_owner", "lease_until", "updated_at")))
 """After a run, only by the holder of the lease."""
 
+AGAIN = Statement(update(queue).where(_THIS, _MINE, _Q.state == int(JobState.RETRY)).values(
+    _to("retry_count", "next_run_at", "last_error", "lease_until", "updated_at")))
+"""One more poll of a job in RETRY by the holder of its lease: nothing that an index holds is set."""
+
 SETTLE_PAYLOAD = Statement(update(queue).where(_THIS, _MINE, _OPEN).values(
     _to("state", "retry_count", "next_run_at", "last_error", "lease_owner", "lease_until", "updated_at", "payload")))
 

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from core.calendars import Calendars, Decision
 from core.clock import from_yyyymmdd, hkt_midnight_ms, yyyymmdd
-from core.domain import DepositType, Market
+from core.domain import BizType, DepositType, Market
 from core.orchestration import deposit_table as D
 from core.orchestration import withdraw_table as W
 from core.orchestration.records import Procedure
+from core.orchestration.table import State
 from core.settings import Settings
 
 BLACKLIST, ABNORMAL, HIGH_RISK, PRE_APPROVAL, LARGE = "blacklist", "abnormal", "high_risk", "pre_approval", "large"
@@ -62,11 +63,12 @@ class Decisions:
             ccy: major * 100 for ccy, major in settings["deposit.large_threshold"].items()}
         self._withdraw_large: dict[str, int] = {
             ccy: major * 100 for ccy, major in settings["withdraw.large_threshold"].items()}
-        self._by_state = {
-            D.WAITING: self._deposit_waiting,
-            W.WAITING: self._withdraw_waiting,
-            W.CONFIRMED: lambda _p, _now: "REVIEW_DONE",
-            W.DEDUCT_DONE: self._deducted,
+        # Keyed by business too: both machines have a new(waiting).
+        self._decided: dict[tuple[str, State], Callable[[Procedure, int], str | None]] = {
+            (BizType.CASH_DEPOSIT, D.WAITING): self._deposit_waiting,
+            (BizType.CASH_WITHDRAW, W.WAITING): self._withdraw_waiting,
+            (BizType.CASH_WITHDRAW, W.CONFIRMED): lambda _p, _now: "REVIEW_DONE",
+            (BizType.CASH_WITHDRAW, W.DEDUCT_DONE): self._deducted,
         }
 
     def deposit_threshold(self, ccy: str) -> int:
@@ -77,9 +79,7 @@ class Decisions:
 
     def next_fact(self, p: Procedure, now_ms: int) -> str | None:
         """The fact that follows at once from the state just reached, or None: somebody or something must act."""
-        if p.biz_type == "cash_deposit":
-            return "REVIEW_HIT" if p.deposit.review_hits else "REVIEW_CLEAR" if p.state == D.WAITING else None
-        decide = self._by_state.get(p.state)
+        decide = self._decided.get((p.biz_type, p.state))
         return decide(p, now_ms) if decide else None
 
     def _deposit_waiting(self, p: Procedure, _now: int) -> str:

@@ -29,6 +29,7 @@ from core.orchestration.performers import Performers
 from core.orchestration.records import Actor, Reply
 from core.orchestration.service import Sba
 from core.rpc import Rpc
+from core.runtime.calendar_book import CalendarBook
 from core.screening import Lists
 from core.settings import Settings
 from core.storage import Databases
@@ -68,6 +69,7 @@ class Core:
         self.lists = Lists(databases.primary, clock, settings)
         self.gateway = AirstarGateway(given.airstar, clock, trace, max_pages=settings["airstar.list.max_pages"])
         self.mandates = Mandates(databases.account, clock, trace, self.gateway, settings)
+        self.calendar_book = CalendarBook(databases.primary, given.calendars, clock, trace)
         self.decisions = Decisions(given.calendars, settings, bank_of=lambda bank: bank)
         self.jobs = Jobs(databases.primary, clock, trace, given.worker, settings, {}, self.spawn)
         self.applications = Applications(databases.primary, clock, trace)
@@ -110,6 +112,7 @@ class Core:
     async def start(self) -> None:
         """Take up what is pending, then begin scheduled work."""
         self._trace.emit("core", "core", {"phase": "start", "detail": self.given.worker})
+        await self.calendar_book.load()
         await self.jobs.start()
         await self.engine.sweep()
         await self.timetable.start()

@@ -47,7 +47,7 @@ class Hold(AssetsTable, table=True):
         one_of("stage", (1, 2, 3)),
         one_of("closed_by", CLOSINGS, or_null=True),
         CheckConstraint("amount > 0", name="amount"),
-        Index(None, "trade_acc_id", "ccy", "stage"),
+        Index(None, "trade_acc_id", "ccy"),
         {"sqlite_with_rowid": False},
     )
     hold_id: str = text_key(40)
@@ -65,7 +65,7 @@ class Posting(AssetsTable, table=True):
     """One answered operation, accepted or refused, under its idempotency key; never changed."""
 
     __tablename__ = "posting"
-    __table_args__ = (Index(None, "trade_acc_id"), Index(None, "hold_id"))
+    __table_args__ = (Index(None, "hold_id"),)
     id: int | None = key()
     key: str = text(80, unique=True)
     op: str = text(16)
@@ -81,7 +81,7 @@ class Entry(AssetsTable, table=True):
     """One side of a posting; the entries of a posting sum to zero. Never changed."""
 
     __tablename__ = "entry"
-    __table_args__ = (one_of("bucket", BUCKETS), Index(None, "posting_id"), Index(None, "account", "ccy"))
+    __table_args__ = (one_of("bucket", BUCKETS), Index(None, "posting_id"))
     id: int | None = key()
     posting_id: int = number()
     account: str = text(40)

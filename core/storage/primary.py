@@ -255,7 +255,7 @@ class QueueRow(PrimaryTable, table=True):
     __table_args__ = (
         one_of("state", JobState),
         UniqueConstraint("event", "key"),
-        Index(None, "state", "next_run_at"),
+        Index(None, "state"),  # not with next_run_at: a poll moves that, and then touches no index at all
         Index(None, "lease_owner", "state"),
     )
     id: int | None = key()

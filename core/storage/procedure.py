@@ -63,7 +63,7 @@ class ProcInfo(ProcedureTable, table=True):
         flag("abnormal"),
         Index(None, "nn_uid", "biz_type"),
         Index(None, "status", "ext_status"),
-        Index(None, "created_at", "status"),
+        Index(None, "created_at"),
         Index(None, "due_at", sqlite_where=sql_text("due_at IS NOT NULL")),
     )
     id: int | None = key()
@@ -187,7 +187,9 @@ class Outbox(ProcedureTable, table=True):
     """Effects to perform: 0 pending, 1 done, 2 superseded. ``key`` makes each effect happen once."""
 
     __tablename__ = "outbox"
-    __table_args__ = (one_of("state", (0, 1, 2)), Index(None, "state", "due_at"), Index(None, "procedure_id"))
+    __table_args__ = (one_of("state", (0, 1, 2)), 
+        Index(None, "state", "due_at", sqlite_where=sql_text("state = 0")),
+        Index(None, "procedure_id", sqlite_where=sql_text("state = 0")))
     id: int | None = key()
     procedure_id: int = number()
     attempt: int = number(1)

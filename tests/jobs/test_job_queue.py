@@ -13,6 +13,7 @@ from core.domain import JobState
 from core.errors import InvariantBroken, Misconfigured
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.jobs.queue import LeaseLost
+from core.jobs.statements import RENEW
 from core.settings import Settings
 from core.storage import Statement
 from core.storage.primary import nick_list, queue
@@ -280,6 +281,22 @@ def test_asking_one_more_time_is_one_run(world: World) -> None:
     assert moments[2] == 60
     assert world.row(jobs, "Poll").state is JobState.EXCEPTION
     assert [data["action"] for data in world.told("staff", "staff_0042")] == ["retry_job"]
+
+
+def test_asking_one_more_time_is_one_run_even_if_retries_are_left(world: World) -> None:
+    ran: list[int] = []
+
+    async def handler(job: Job) -> Verdict:
+        ran.append(job.retry_count)
+        return Exhausted("amounts differ") if len(ran) == 1 else Again(job.due_ms + 3_000)
+
+    jobs = world.started({"Poll": handler})
+    id = world.queue(jobs, "Poll", max_retry=60)
+    world.pass_s(1)
+    assert world.run(jobs.retry_now(id, "staff_0042"))
+    world.pass_s(600)
+    assert ran == [0, 60]
+    assert world.row(jobs, "Poll").state is JobState.EXCEPTION
 
 
 def test_asking_one_more_time_can_succeed(world: World) -> None:
@@ -558,6 +575,63 @@ def test_a_long_run_keeps_its_lease_and_is_reported_as_hung(world: World) -> Non
     assert (alert["rule"], alert["key"]) == ("JOB-02", "J1")
     world.pass_s(30)
     assert world.row(first, "Once").state is JobState.DONE
+
+
+def test_a_worker_that_comes_to_a_job_too_late_does_not_run_it_again(world: World) -> None:
+    """Its line is full, the lease of a waiting job runs out, another takes it: here it is forgotten."""
+    ran: list[tuple[str, str, float]] = []
+
+    def handler(worker: str) -> Callable[[Job], Any]:
+        async def run(job: Job) -> Verdict:
+            ran.append((worker, job.key, world.now))
+            await asyncio.sleep(150)
+            return Done()
+
+        return run
+
+    full = world.started({"Once": handler("full")}, "full", concurrency=1)
+    world.queue(full, "Once", "first")
+    world.queue(full, "Once", "second")
+    world.pass_s(1)
+    world.started({"Once": handler("free")}, "free")
+    world.pass_s(500)
+    assert [(worker, key) for worker, key, _ in ran] == [("full", "first"), ("free", "second")]
+    assert 30 <= ran[1][2] <= 61
+
+
+def test_a_job_taken_over_is_run_as_it_is_now_not_as_it_was_first_seen(world: World) -> None:
+    seen: list[tuple[str, dict[str, Any], int]] = []
+
+    def handler(worker: str) -> Callable[[Job], Any]:
+        async def run(job: Job) -> Verdict:
+            if job.key == "blocks":
+                await asyncio.sleep(55)
+                return Done()
+            seen.append((worker, job.payload, job.retry_count))
+            return Again(job.due_ms + 5_000, payload={"step": 2}) if worker == "other" else Done()
+
+        return run
+
+    first = world.started({"Poll": handler("first")}, "first")
+    world.queue(first, "Poll", "moves", after_s=10, payload={"step": 1})
+    world.run(first.stop())
+    full = world.started({"Poll": handler("full")}, "full", concurrency=1)  # sees "moves" at step 1
+    world.queue(full, "Poll", "blocks")
+    other = world.started({"Poll": handler("other")}, "other")
+    world.pass_s(12)
+    world.run(other.stop())
+    world.pass_s(60)
+    assert seen == [("other", {"step": 1}, 0), ("full", {"step": 2}, 1)]
+
+
+def test_renewing_leaves_a_lease_alone_that_was_moved_meanwhile(world: World) -> None:
+    jobs = world.started({"Once": always(Done())})
+    id = world.queue(jobs, "Once", after_s=600)
+    row = world.row(jobs, "Once")
+    renew = {"b_id": id, "b_me": "w1", "lease_until": row.lease_until + 1}
+    assert world.run(world.databases.primary.execute(RENEW, renew | {"b_until": row.lease_until - 1})) == 0
+    assert world.row(jobs, "Once") == row
+    assert world.run(world.databases.primary.execute(RENEW, renew | {"b_until": row.lease_until})) == 1
 
 
 def test_a_run_whose_lease_is_gone_is_cancelled_and_writes_nothing(world: World) -> None:
