@@ -66,7 +66,7 @@ class AirstarDeposits:
         self._db, self._clock, self._trace, self._jobs = db, clock, trace, jobs
         self._applications, self._mandates, self._gateway = applications, mandates, gateway
         self._sba, self._lists, self._accounts, self._rpc = sba, lists, accounts, rpc
-        self._references = Sequence(db, "asb", table=asb_sequence)
+        self.references = Sequence(db, "asb", table=asb_sequence)
         self._poll_ms: int = settings["airstar.poll.deposit.interval_ms"]
         self._poll_max: int = settings["airstar.poll.deposit.max"]
         self._retry_ms: list[int] = [s * 1000 for s in settings["airstar.create_retry.delays_s"]]
@@ -104,7 +104,7 @@ class AirstarDeposits:
 
     async def reference(self, tx: Transaction) -> str:
         """``ASBBST`` and nine digits: one increasing sequence for both directions (DEDUP-09)."""
-        return f"ASBBST{await self._references.next(tx):09d}"
+        return f"ASBBST{await self.references.next(tx):09d}"
 
     async def authorize(self, uid: int, card_id: int, card_no: str, name: str, id_no_hash: str) -> Mandate:
         """The customer authorizes his Airstar card; the bank's decision is polled for."""

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, insert, select, update
 
+from core.alerts import raise_alert
 from core.clock import Clock
 from core.domain import ApplyStatus
-from core.orchestration.records import Effect, Procedure
+from core.orchestration.records import RC_REASONS, Effect, Procedure
 from core.storage import Database, Sequence, Sharded, Statement, Transaction
 from core.storage.primary import applys, refund
 from core.trace import Trace
@@ -80,12 +81,12 @@ class Applications:
 
     def __init__(self, db: Database, clock: Clock, trace: Trace) -> None:
         self._db, self._clock, self._trace = db, clock, trace
-        self._ids = Sequence(db, "apply")
+        self.ids = Sequence(db, "apply")
 
     async def new(self, tx: Transaction, **fields: Any) -> Apply:
         """Insert an Apply in INIT within the caller's transaction."""
         now = self._clock.now_ms()
-        number = await self._ids.next(tx)
+        number = await self.ids.next(tx)
         apply = Apply(**{**_EMPTY, **fields, "id": number * 100 + fields["uid"] % 100})
         await tx.execute(NEW[_shard(apply.id)], apply._asdict() | {"created_at": now, "updated_at": now})
         self._publish(tx, apply)
@@ -114,7 +115,11 @@ class Applications:
         return changed
 
     async def closed(self, p: Procedure, _effect: Effect) -> dict[str, Any]:
-        """TELL_DEPOSIT: the Procedure's end written back to its Apply, and told to the customer, once."""
+        """TELL_DEPOSIT: the Procedure's end written back to its Apply, and told to the customer, once.
+
+        What risk control refused is for the technical team, who learn it by an alert (SBA-DEP-032)."""
+        if p.status == "end_reject" and p.reason in RC_REASONS:
+            raise_alert(self._trace, "SBA-01", f"P{p.id}", p.reason)
         apply_id = p.deposit.apply_ref
         apply = await self.find(apply_id) if apply_id is not None else None
         if apply is None:
@@ -159,8 +164,8 @@ class Applications:
     def _publish(self, tx: Transaction, apply: Apply) -> None:
         self._trace.publish(tx, "apply", f"A{apply.id}", {
             "apply": apply.id, "uid": apply.uid, "status": ApplyStatus(apply.status).name, "source": apply.source,
-            "bank": apply.bank_type, "ref": apply.bank_ref_id, "ccy": apply.ccy, "amount": apply.amount, "procedure": apply.sba_procedure_id,
-            "reason": apply.reject_reason or apply.fail_code})
+            "bank": apply.bank_type, "ref": apply.bank_ref_id, "ccy": apply.ccy, "amount": apply.amount,
+            "procedure": apply.sba_procedure_id, "reason": apply.reject_reason or apply.fail_code})
 
 
 _EMPTY: dict[str, Any] = {"status": int(ApplyStatus.INIT), "sba_procedure_id": None, "request_id": "",

@@ -71,7 +71,7 @@ class _PeriodicJob:
     """One job of this worker."""
 
     __slots__ = ("every_ms", "failed", "function", "hung_ms", "last_error", "last_finished_ms", "lock", "name",
-                 "next_ms", "paused", "period_ms", "repeat_ms", "repeats", "run", "runs", "schedules", "skipped",
+                 "next", "paused", "period_ms", "repeat_ms", "repeats", "run", "runs", "schedules", "skipped",
                  "ttl_ms", "watched")
 
     def __init__(self, entry: Entry, function: Function, settings: Mapping[str, Any]) -> None:
@@ -86,11 +86,16 @@ class _PeriodicJob:
         self.repeat_ms = round(settings[entry.repeat.wait] * MS_PER_S) if entry.repeat else 0
         self.watched = not all(map(_all_day, self.schedules))  # no tick of its own may come while it runs
         self.paused = False
-        self.next_ms: int | None = None
+        self.next: dict[Moments, int] = {}
         self.run: _Run | None = None
         self.runs = self.skipped = self.failed = 0
         self.last_finished_ms: int | None = None
         self.last_error = ""
+
+    @property
+    def next_ms(self) -> int | None:
+        """Its next moment; None before the start."""
+        return min(self.next.values(), default=None)
 
 
 class _Entry(NamedTuple):
@@ -208,7 +213,7 @@ class Timetable:
     # Time
 
     def _schedule(self, job: _PeriodicJob, moments: Moments, due_ms: int) -> None:
-        job.next_ms = due_ms if len(job.schedules) == 1 or job.next_ms is None else min(job.next_ms, due_ms)
+        job.next[moments] = due_ms
         self._order += 1
         heappush(self._due, _Entry(due_ms, self._order, job, moments, 0, None))
 
@@ -248,7 +253,6 @@ class Timetable:
         following = entry.due_ms + moments.every_ms
         if following <= now or not _all_day(moments):
             following = moments.first_from(max(entry.due_ms, now) + 1)
-        job.next_ms = None if job.next_ms == entry.due_ms else job.next_ms
         self._schedule(job, moments, following)
         if job.paused or (moments.days is not Days.ALL and not in_force(moments.days, now, self._calendar)):
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from core.calendars import Calendars, Decision
+from core.calendars import Calendars, Decision, Diagnosis
 from core.clock import from_yyyymmdd, hkt_midnight_ms, yyyymmdd
 from core.domain import BizType, DepositType, Market
 from core.orchestration import deposit_table as D
@@ -72,10 +72,17 @@ class Decisions:
         }
 
     def deposit_threshold(self, ccy: str) -> int:
+        """Minor units from which (exclusive) a deposit is large."""
         return self._deposit_large[ccy]
 
     def withdraw_threshold(self, ccy: str) -> int:
+        """Minor units from which (inclusive) a withdrawal is large."""
         return self._withdraw_large[ccy]
+
+    def threshold(self, p: Procedure) -> int:
+        """The one of the two that this Procedure was measured against."""
+        large = self._deposit_large if p.biz_type == BizType.CASH_DEPOSIT else self._withdraw_large
+        return large[p.fields.ccy]
 
     def next_fact(self, p: Procedure, now_ms: int) -> str | None:
         """The fact that follows at once from the state just reached, or None: somebody or something must act."""
@@ -127,3 +134,8 @@ class Decisions:
         if not p.is_bst:
             return date, hkt_midnight_ms(from_yyyymmdd(date))
         return date, self._calendars.resume_ms(market, date, self._bank_of(p.withdraw.transfer_dest_bank), now_ms)
+
+    def diagnose(self, p: Procedure, at_ms: int) -> Diagnosis:
+        """Why this withdrawal did not leave at that moment, as known then (CAL-011)."""
+        bank = self._bank_of(p.withdraw.transfer_dest_bank) if p.is_bst else None
+        return self._calendars.diagnose_deferral(Market(p.market), at_ms, bank, p.is_bst)

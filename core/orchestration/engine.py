@@ -39,6 +39,8 @@ INTENTS = {fact: "reject" for fact in REASONS if fact not in ("DEBITED", "ADDED_
 INTENTS["CANCEL"] = "cancel"
 BANK_RESULTS = {"BANK_SUCCESS": "SUCCESS", "BANK_FAILED": "FAILED", "MANUAL_DONE": "SUCCESS", "MANUAL_FAILED": "FAILED",
                 "FORCE_COMPLETE": "SUCCESS"}
+# What a supervisor's force leaves undone: it was not known to have been said, and now something else is true.
+UNSAID = ("INSTRUCT", "TELL_WITHDRAW")
 # Effects whose definite failure needs a person at once, and the alert that says so.
 GUARDED = {"RELEASE": "AIRSTAR-08", "RESTORE": "WD-04", "CONSUME": "WD-04"}
 
@@ -57,7 +59,7 @@ class Outcome(NamedTuple):
     """What came of an effect: the next fact, or none; ``marks`` are columns of the Procedure to write with it."""
 
     fact: Fact | None = None
-    marks: Mapping[str, Any] = {}  # noqa: RUF012 - a NamedTuple default, never written
+    marks: Mapping[str, Any] = {}
     refusal: Refusal | None = None
 
 
@@ -71,6 +73,10 @@ class Request(NamedTuple):
     biz: str
     id: str
     result: str
+
+
+class Voided(Exception):
+    """An effect's key was closed before anything happened under it: it is asked for again under a new one."""
 
 
 class StaleVersion(Exception):
@@ -92,6 +98,9 @@ class Engine:
         self._alert_tries: int = settings["sba.outbox.alert_tries"]
         self._alert_age: int = settings["sba.outbox.alert_age_ms"]
         self._lease_ms: int = settings["sba.outbox.lease_ms"]
+        self._held: dict[int, tuple[str, int]] = {}  # Procedure -> token of its lock, epoch ms until which it holds
+        self._replaced: dict[int, list[Effect]] = {}  # Procedure whose lock is held -> effects a decision replaces
+        self._alerted: dict[int, None] = {}  # effects whose failing was alerted; forgotten at a restart
 
     # Reading
 
@@ -114,9 +123,24 @@ class Engine:
 
     async def lock(self, procedure_id: int) -> str | None:
         """Token of ``procedure:{id}``, or None when another worker holds it for longer than the wait."""
-        return await self._locks.acquire(f"procedure:{procedure_id}", self._owner, self._lock_ttl, self._lock_wait)
+        token = await self._locks.acquire(f"procedure:{procedure_id}", self._owner, self._lock_ttl, self._lock_wait)
+        if token is not None:
+            self._held[procedure_id] = (token, self._clock.now_ms() + self._lock_ttl)
+        return token
+
+    async def _keep(self, procedure_id: int) -> None:
+        """Renew the lock once half of its time is over (B-31); raises `StaleVersion` if it is lost (LOCK-04)."""
+        token, until = self._held[procedure_id]
+        now = self._clock.now_ms()
+        if until - now > self._lock_ttl // 2:
+            return
+        if not await self._locks.renew(f"procedure:{procedure_id}", token, self._lock_ttl):
+            raise StaleVersion(f"the lock of P{procedure_id} was lost")
+        self._held[procedure_id] = (token, now + self._lock_ttl)
 
     async def unlock(self, procedure_id: int, token: str) -> None:
+        self._held.pop(procedure_id, None)
+        self._replaced.pop(procedure_id, None)
         await self._locks.release(f"procedure:{procedure_id}", token)
 
     # Creating
@@ -143,16 +167,20 @@ class Engine:
     ) -> Refusal | None:
         """Write one fact and all that follows from it at once, in one transaction.
 
-        Returns a refusal (nothing was written) when no row takes the fact; raises `StaleVersion` when the row moved.
-        The caller holds the lock. ``finished``: the outbox row whose outcome this fact is.
+        Returns a refusal (nothing was written) when no row takes the fact; raises `StaleVersion` when the row moved,
+        `OutcomeUnknown` when something else is in flight that may still move it. The caller holds the lock.
+        ``finished``: the outbox row whose outcome this fact is, or which it takes the place of.
         """
         verdict = p.machine.verdict(p.state, fact.name)
         if verdict is Verdict.REFUSED:
             return Refusal(Code.ILLEGAL_STATE, f"{fact.name} does not apply in {p.state.label}")
+        replaced = self._replaced_by(p, fact, finished)
         now = self._clock.now_ms()
         async with self._db.transaction() as tx:
             if finished is not None:
                 await tx.execute(R.EFFECT_DONE, {"b_id": finished.id, "state": DONE, "now": now})
+            for effect in replaced:
+                await tx.execute(R.EFFECT_DONE, {"b_id": effect.id, "state": SUPERSEDED, "now": now})
             if marks:
                 await self._mark(tx, p, marks)
             if verdict is Verdict.IGNORED:
@@ -162,9 +190,19 @@ class Engine:
                 await self._decide_on(tx, p, now)
             if request is not None:
                 await self._remember(tx, p, request, now)
-        if finished is not None:
-            p.pending = [effect for effect in p.pending if effect.id != finished.id]
+        closed = {effect.id for effect in replaced} | ({finished.id} if finished else set())
+        p.pending = [effect for effect in p.pending if effect.id not in closed]
+        self._replaced.pop(p.id, None)
         return None
+
+    def _replaced_by(self, p: Procedure, fact: Fact, finished: Effect | None) -> list[Effect]:
+        """Further effects that a decision leaves undone; one whose outcome may still come lets nobody decide."""
+        others = [effect for effect in p.pending if finished is None or effect.id != finished.id]
+        unsaid = [effect for effect in others if fact.name.startswith("FORCE_") and effect.name in UNSAID]
+        flying = [effect for effect in others if effect not in unsaid]
+        if flying:
+            raise OutcomeUnknown(f"P{p.id}: {flying[0].name} is in flight; wait for its outcome")
+        return self._replaced.get(p.id, []) + unsaid
 
     async def _decide_on(self, tx: Transaction, p: Procedure, now: int) -> None:
         """Take the decisions that follow at once. The machines have no cycle of decisions, so this ends."""
@@ -232,10 +270,13 @@ class Engine:
         operator requests without a change of version (a second reversal) is told apart by his request id."""
         for name in effects:
             key = f"P{p.id}:{p.attempt_no}:{p.version}:{name}" + (f":{tag}" if tag else "")
-            effect_id = await tx.insert(R.NEW_EFFECT, {
-                "procedure_id": p.id, "attempt": p.attempt_no, "effect": name, "key": key, "payload": "",
-                "state": PENDING, "tries": 0, "due_at": now + self._lease_ms, "created_at": now, "updated_at": now})
-            p.pending.append(Effect(effect_id, name, key, p.attempt_no, 0, now))
+            await self._enqueue(tx, p, name, key, now)
+
+    async def _enqueue(self, tx: Transaction, p: Procedure, name: str, key: str, now: int) -> None:
+        effect_id = await tx.insert(R.NEW_EFFECT, {
+            "procedure_id": p.id, "attempt": p.attempt_no, "effect": name, "key": key, "payload": "",
+            "state": PENDING, "tries": 0, "due_at": now + self._lease_ms, "created_at": now, "updated_at": now})
+        p.pending.append(Effect(effect_id, name, key, p.attempt_no, 0, now))
 
     async def _mark(self, tx: Transaction, p: Procedure, marks: Mapping[str, Any]) -> None:
         """Write attributes that are no state: they neither move the Procedure nor raise its version."""
@@ -289,8 +330,13 @@ class Engine:
         """
         refusal = None
         while p.pending:
+            await self._keep(p.id)
             effect = p.pending[0]
-            outcome = await self._perform(p, effect)
+            try:
+                outcome = await self._perform(p, effect)
+            except Voided:
+                await self._ask_anew(p, effect)
+                continue
             if outcome is None:
                 return Refusal(Code.DEPENDENCY_TIMEOUT, f"{effect.name}: outcome unknown, it is asked again")
             refusal = outcome.refusal
@@ -308,6 +354,15 @@ class Engine:
                 await self._mark(tx, p, outcome.marks)
         p.pending.remove(effect)
 
+    async def _ask_anew(self, p: Procedure, effect: Effect) -> None:
+        """Whoever closed this key did not decide in the end (he was killed, or lacked an answer): a new key."""
+        now = self._clock.now_ms()
+        async with self._db.transaction() as tx:
+            await tx.execute(R.EFFECT_DONE, {"b_id": effect.id, "state": SUPERSEDED, "now": now})
+            p.pending.remove(effect)
+            await self._enqueue(tx, p, effect.name, f"{effect.key}#", now)
+        p.pending.insert(0, p.pending.pop())
+
     async def _perform(self, p: Procedure, effect: Effect) -> Outcome | None:
         """The outcome, or None when it stays unknown or failed in a way that must be tried again."""
         try:
@@ -324,8 +379,9 @@ class Engine:
         await self._db.execute(R.EFFECT_LATER, {
             "b_id": effect.id, "tries": tries, "due": now + self._retry_ms, "now": now})
         rule = GUARDED.get(effect.name)
-        overdue = now - effect.created_at > self._alert_age >= now - effect.created_at - self._retry_ms * 2
-        if rule and ((definite and tries == self._alert_tries) or (overdue and tries > self._alert_tries)):
+        failing = (definite and tries >= self._alert_tries) or now - effect.created_at > self._alert_age
+        if rule and failing and effect.id not in self._alerted:
+            self._alerted[effect.id] = None
             raise_alert(self._trace, rule, f"P{p.id}", f"{effect.name} has failed {tries} times: {why}")
         p.pending = [effect._replace(tries=tries) if other.id == effect.id else other for other in p.pending]
         self._call_later(p.id, self._retry_ms)
@@ -357,9 +413,12 @@ class Engine:
         return len(due)
 
     async def supersede(self, p: Procedure, effect: Effect) -> None:
-        """Close an effect that is proven not to have happened and never will (its key was voided)."""
-        await self._db.execute(R.EFFECT_DONE, {"b_id": effect.id, "state": SUPERSEDED, "now": self._clock.now_ms()})
+        """Leave out an effect that is proven not to have happened and never will (its key was voided).
+
+        The decision that replaces it writes that down with itself; if none is taken, it is asked for anew.
+        """
         p.pending.remove(effect)
+        self._replaced.setdefault(p.id, []).append(effect)
 
 
 def channel(p: Procedure) -> str:

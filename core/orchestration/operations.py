@@ -74,12 +74,21 @@ def allowed_state(operation: Operation, p: Procedure, by: Actor) -> Refusal | No
     if p.state not in operation.states:
         wanted = ", ".join(state.label for state in operation.states)
         return Refusal(Code.ILLEGAL_STATE, f"{operation.name} needs {wanted}; P{p.id} is {p.state.label}")
-    if operation.name == "CashWithdrawCancel" and by.role is Role.USER and p.state != W.WAITING:
-        return Refusal(Code.ILLEGAL_STATE, f"a user can cancel only in new(waiting); P{p.id} is {p.state.label}")
+    if by.role is Role.USER:
+        return _own_and_waiting(p, by)
     if operation.name in ("SetManualTransferDone", "SetManualTransferFailed"):
         return _manual_result(p, by)
     if operation.name == "MoveNextTransactionDay" and p.withdraw.bank_submitted:
         return Refusal(Code.ILLEGAL_STATE, "a bank instruction was submitted and is not confirmed failed (A-18)")
+    return None
+
+
+def _own_and_waiting(p: Procedure, by: Actor) -> Refusal | None:
+    """A user cancels what is his own, and only while it waits (A-20, SBA-API-24)."""
+    if by.id != f"user_{p.nn_uid}":
+        return Refusal(Code.FORBIDDEN, f"P{p.id} is not of {by.id}")
+    if p.state != W.WAITING:
+        return Refusal(Code.ILLEGAL_STATE, f"a user can cancel only in new(waiting); P{p.id} is {p.state.label}")
     return None
 
 

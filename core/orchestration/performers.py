@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from core.domain import DepositType, FreezeType
 from core.errors import CallFailed, Code, OutcomeUnknown, Refusal
-from core.orchestration.engine import Fact, Outcome, Performer
+from core.orchestration.engine import Fact, Outcome, Performer, Voided
 from core.orchestration.records import Effect, Procedure
 from core.rpc import Rpc
 from core.settings import Settings
@@ -54,6 +54,7 @@ class RiskControl(Protocol):
 
 
 FROZEN, IN_TRANSIT = 1, 2
+QUESTIONS = ("hold", "void")  # asked of risk control to know something, not to have something done
 Owner = Callable[[Procedure, Effect], Awaitable[dict[str, Any]]]
 
 
@@ -72,19 +73,34 @@ class Performers:
         }
 
     async def ask(self, name: str, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """One call with the documented tries; every try carries the same key (gaps.md B-14 SRPC timeout)."""
-        for pause in self._backoff:
-            try:
-                return await self._rpc(f"risk_control.{name}", function, *args)
-            except OutcomeUnknown:
-                await asyncio.sleep(pause)
-        return await self._rpc(f"risk_control.{name}", function, *args)
+        """One call with the documented tries; every try carries the same key (gaps.md B-14 SRPC timeout).
 
-    async def _ask_surely(self, name: str, function: Callable[..., Awaitable[Any]], key: str, *args: Any) -> Any:
-        """As `ask`, but a definite failure is believed only once the key is proven void: an earlier try of the same
-        key may have been carried out although its answer was lost."""
+        A question that was refused leaves as much unknown as silence does: `OutcomeUnknown`.
+        """
         try:
-            return await self.ask(name, function, key, *args)
+            for pause in self._backoff:
+                try:
+                    return await self._rpc(f"risk_control.{name}", function, *args)
+                except OutcomeUnknown:
+                    await asyncio.sleep(pause)
+            return await self._rpc(f"risk_control.{name}", function, *args)
+        except CallFailed as refused:
+            if name in QUESTIONS:
+                raise OutcomeUnknown(str(refused)) from refused
+            raise
+
+    async def _order(self, name: str, function: Callable[..., Awaitable[Any]], key: str, *args: Any) -> Any:
+        """Have risk control do something; raises `Voided` if the key was closed to it."""
+        answer = await self.ask(name, function, key, *args)
+        if answer.code is Code.BLOCKED:
+            raise Voided(key)
+        return answer
+
+    async def _order_surely(self, name: str, function: Callable[..., Awaitable[Any]], key: str, *args: Any) -> Any:
+        """As `_order`, but a definite failure is believed only once the key is proven void: an earlier try of the
+        same key may have been carried out although its answer was lost."""
+        try:
+            return await self._order(name, function, key, *args)
         except CallFailed:
             known = await self.ask("void", self._risk.void, key)
             if known is None:
@@ -93,8 +109,8 @@ class Performers:
 
     async def _freeze(self, p: Procedure, effect: Effect) -> Outcome:
         try:
-            answer = await self._ask_surely("freeze", self._risk.freeze, effect.key, p.trade_acc_id, p.withdraw.ccy,
-                                    p.withdraw.amount, p.hold_id, self._freeze_type)
+            answer = await self._order_surely("freeze", self._risk.freeze, effect.key, p.trade_acc_id, p.withdraw.ccy,
+                                              p.withdraw.amount, p.hold_id, self._freeze_type)
         except CallFailed as failure:
             return Outcome(Fact("FREEZE_REFUSED", remark=str(failure)))
         if answer.code is Code.OK:
@@ -104,37 +120,37 @@ class Performers:
 
     async def _deduct(self, p: Procedure, effect: Effect) -> Outcome:
         try:
-            answer = await self._ask_surely("deduct", self._risk.deduct, effect.key, p.hold_id)
+            answer = await self._order_surely("deduct", self._risk.deduct, effect.key, p.hold_id)
         except CallFailed as failure:
             return Outcome(Fact("DEDUCT_REFUSED", remark=str(failure)))
         return Outcome(Fact("DEDUCTED") if answer.code is Code.OK else Fact("DEDUCT_REFUSED", remark=answer.detail))
 
     async def _refreeze(self, p: Procedure, effect: Effect) -> Outcome:
-        self._must(await self.ask("refreeze", self._risk.refreeze, effect.key, p.hold_id), effect)
+        self._must(await self._order("refreeze", self._risk.refreeze, effect.key, p.hold_id), effect)
         return Outcome()
 
     async def _restore(self, p: Procedure, effect: Effect) -> Outcome:
-        self._must(await self.ask("restore", self._risk.restore, effect.key, p.hold_id), effect)
+        self._must(await self._order("restore", self._risk.restore, effect.key, p.hold_id), effect)
         return Outcome(Fact("RESTORED"))
 
     async def _release(self, p: Procedure, effect: Effect) -> Outcome:
-        self._must(await self.ask("release", self._risk.release, effect.key, p.hold_id), effect)
+        self._must(await self._order("release", self._risk.release, effect.key, p.hold_id), effect)
         return Outcome(Fact("RELEASED"))
 
     async def _consume(self, p: Procedure, effect: Effect) -> Outcome:
-        self._must(await self.ask("consume", self._risk.consume, effect.key, p.hold_id), effect)
+        self._must(await self._order("consume", self._risk.consume, effect.key, p.hold_id), effect)
         return Outcome(Fact("CONSUMED"))
 
     async def _settle(self, p: Procedure, effect: Effect) -> Outcome:
-        answer = await self.ask("settle", self._risk.settle, effect.key, p.hold_id, p.trade_acc_id, p.withdraw.ccy,
-                                p.withdraw.amount)
+        answer = await self._order("settle", self._risk.settle, effect.key, p.hold_id, p.trade_acc_id, p.withdraw.ccy,
+                                   p.withdraw.amount)
         if answer.code is Code.OK:
             return Outcome(Fact("SETTLED"))
         return Outcome(Fact("SETTLE_REFUSED", remark=answer.detail), refusal=Refusal(answer.code, answer.detail))
 
     async def _add_back(self, p: Procedure, effect: Effect) -> Outcome:
-        self._must(await self.ask("add", self._risk.add, effect.key, p.trade_acc_id, p.withdraw.ccy,
-                                  p.withdraw.amount), effect)
+        self._must(await self._order("add", self._risk.add, effect.key, p.trade_acc_id, p.withdraw.ccy,
+                                     p.withdraw.amount), effect)
         return Outcome(Fact("ADDED_BACK"))
 
     async def _inspect(self, p: Procedure, _effect: Effect) -> Outcome:
@@ -148,10 +164,10 @@ class Performers:
         d = p.deposit
         try:
             if d.deposit_type == DepositType.NORMAL_HOLD:
-                answer = await self._ask_surely("add_held", self._risk.add_held, effect.key, p.trade_acc_id, d.ccy, d.amount,
-                                        d.hold_apply_id, d.hold_type)
+                answer = await self._order_surely("add_held", self._risk.add_held, effect.key, p.trade_acc_id, d.ccy,
+                                                  d.amount, d.hold_apply_id, d.hold_type)
             else:
-                answer = await self._ask_surely(
+                answer = await self._order_surely(
                     "add", self._risk.add, effect.key, p.trade_acc_id, d.ccy, d.amount)
         except CallFailed as failure:
             return Outcome(Fact("CREDIT_REFUSED", "RC_ERROR", str(failure)))
@@ -161,7 +177,7 @@ class Performers:
 
     async def _debit(self, p: Procedure, effect: Effect) -> Outcome:
         d = p.deposit
-        answer = await self.ask("debit", self._risk.debit, effect.key, p.trade_acc_id, d.ccy, d.amount)
+        answer = await self._order("debit", self._risk.debit, effect.key, p.trade_acc_id, d.ccy, d.amount)
         if answer.code is Code.OK:
             return Outcome(Fact("DEBITED"))
         return Outcome(Fact("DEBIT_REFUSED", remark=answer.detail), refusal=Refusal(answer.code, answer.detail))

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, insert, select, update
 
-from core.domain import BizType, DepositType, Role
-from core.errors import Code
+from core.domain import BizType, Role
+from core.errors import Code, Misconfigured
 from core.orchestration.deposit_table import DEPOSIT
 from core.orchestration.table import Machine, State
 from core.orchestration.withdraw_table import WITHDRAW, phase
 from core.storage import Statement
-from core.storage.procedure import flow, late_result, outbox, proc_cash_deposit, proc_cash_withdraw, proc_idem, proc_info
+from core.storage.procedure import (
+    flow,
+    late_result,
+    outbox,
+    proc_cash_deposit,
+    proc_cash_withdraw,
+    proc_idem,
+    proc_info,
+)
 
 MACHINES: dict[str, Machine] = {BizType.CASH_DEPOSIT: DEPOSIT, BizType.CASH_WITHDRAW: WITHDRAW}
 BST = "auto_bs"
+RC_REASONS = ("RC_REJECTED", "RC_ERROR")
+"""Risk control refused, or failed: for the technical team, not for the reviewers (SBA-DEP-032)."""
 
 
 class Actor(NamedTuple):
@@ -151,7 +162,7 @@ def snapshot(p: Procedure) -> dict[str, Any]:
         "bank_ack_at": p.bank_ack_at, "bank_result": p.bank_result, "created_at": p.created_at,
         "updated_at": p.updated_at,
         "phase": phase(p.state) if p.biz_type == BizType.CASH_WITHDRAW else None,
-        "escalate": p.status == "end_reject" and p.reason in ("RC_REJECTED", "RC_ERROR"),
+        "escalate": p.status == "end_reject" and p.reason in RC_REASONS,
     }
     fields: dict[str, Any] = p.fields._asdict()
     return shown | fields
@@ -258,5 +269,16 @@ DUE = Statement(
 CREATED_BETWEEN = Statement(
     select(_P.id, _P.biz_type, _P.status, _P.ext_status, _P.updated_at)
     .where(_P.created_at >= bindparam("since"), _P.created_at < bindparam("until")).order_by(_P.id))
+_FILTERS = {
+    **{name: _P[name] == bindparam(f"b_{name}") for name in ("nn_uid", "biz_type", "status", "ext_status", "market")},
+    "since": _P.created_at >= bindparam("b_since"), "until": _P.created_at < bindparam("b_until")}
 
-REVIEWED_TYPES = (DepositType.HIGH_RISK, DepositType.ABNORMAL, DepositType.PRE_APPROVAL)
+
+@cache
+def listing(*filters: str) -> Statement:
+    """Ids below ``b_after``, latest first, of the Procedures that pass these filters (keys of `_FILTERS`)."""
+    unknown = [name for name in filters if name not in _FILTERS]
+    if unknown:
+        raise Misconfigured(f"no filter {', '.join(unknown)}", where="procedures", remedy=f"use {', '.join(_FILTERS)}")
+    return Statement(select(_P.id).where(_P.id < bindparam("b_after"), *(_FILTERS[name] for name in filters))
+                     .order_by(_P.id.desc()).limit(bindparam("b_limit")))

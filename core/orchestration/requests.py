@@ -1,8 +1,13 @@
-"""What the deposit and withdrawal services ask SBA to create, and the checks on it (SBA-DEP-019…026, SBA-WD-043…049)."""
+"""What the deposit and withdrawal services ask SBA to create, and the checks on it.
+
+SBA-DEP-019 to SBA-DEP-026, SBA-WD-043 to SBA-WD-049, SBA-PROC-03, SBA-PROC-04.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from core.domain import NORMAL_HOLD_TYPES, DepositType, Market
 from core.errors import Code, Refusal
@@ -10,6 +15,8 @@ from core.money import Currency
 from core.transfer import CHANNELS, TRANS_TYPES
 
 HOLD_ID_LENGTH = 32
+REQUEST_ID_MAX, TRANSACTION_ID_MAX, REMARK_MAX = 40, 64, 500
+"""Widths of the columns that keep them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +71,36 @@ class WithdrawRequest:
     high_risk: bool = False
 
 
+class MarketShare(NamedTuple):
+    """The part of a bank-securities transfer that goes to one market; ``amount`` in minor units."""
+
+    market: int
+    ccy: str
+    amount: int
+
+
+def per_market(request: DepositRequest, shares: Sequence[MarketShare]) -> list[DepositRequest] | Refusal:
+    """One request per market (SBA-PROC-04, gaps.md B-41), each with its own request id and business id: those of
+    ``request`` with the market's number, or unchanged if there is only one share. Withdrawals need no such thing:
+    a Task has one market, so an application for several makes several Tasks."""
+    markets = [share.market for share in shares]
+    if not shares or len(set(markets)) < len(markets):
+        return _bad(f"markets {markets}: at least one, each once")
+    if len(shares) > 1 and not request.is_bs_transfer:
+        return _bad(f"transfer_method {request.transfer_method}: only a bank-securities transfer has several markets")
+    if len(shares) == 1:
+        return [replace(request, **shares[0]._asdict())]
+    return [replace(request, **share._asdict(), rpc_request_id=f"{request.rpc_request_id}:{share.market}",
+                    transaction_id=f"{request.transaction_id}:{share.market}") for share in shares]
+
+
 def _bad(detail: str) -> Refusal:
     return Refusal(Code.INVALID_PARAM, detail)
 
 
 def _check_common(request: DepositRequest | WithdrawRequest) -> Refusal | None:
-    if not 1 <= len(request.rpc_request_id) <= 40:
-        return _bad("rpc_request_id: 1 to 40 characters")
+    if not 1 <= len(request.rpc_request_id) <= REQUEST_ID_MAX:
+        return _bad(f"rpc_request_id: 1 to {REQUEST_ID_MAX} characters")
     if request.market not in tuple(Market):
         return _bad(f"market {request.market}: 1 HK, 2 US or 4 A-Share Connect")
     if request.ccy not in Currency.__members__:
@@ -90,8 +120,9 @@ def check_deposit(request: DepositRequest) -> Refusal | None:
         return _bad(f"transfer_method {request.transfer_method}: not in the TransType table")
     if request.source not in (1, 2):
         return _bad(f"source {request.source}: 1 moomoo or 2 bank")
-    if not request.transaction_id:
-        return _bad("transaction_id: the statement's id, or the business id of the bank-securities transfer")
+    if not 1 <= len(request.transaction_id) <= TRANSACTION_ID_MAX:
+        return _bad(f"transaction_id: 1 to {TRANSACTION_ID_MAX} characters, the statement's id or the business id of "
+                    f"the bank-securities transfer")
     return _check_hold(request)
 
 

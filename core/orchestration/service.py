@@ -6,17 +6,16 @@ Every call is idempotent by ``rpc_request_id``; every operation states the versi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.clock import Clock
 from core.domain import BizType, DepositType, Role
-from core.errors import Code, OutcomeUnknown, Refusal
+from core.errors import CallFailed, Code, OutcomeUnknown, Refusal
 from core.orchestration import deposit_table as D
 from core.orchestration import records as R
 from core.orchestration import withdraw_table as W
 from core.orchestration.decisions import Decisions, deposit_review, withdraw_review
-from core.orchestration.engine import BANK_RESULTS, Engine, Fact, Request, StaleVersion
+from core.orchestration.engine import Engine, Fact, Request, StaleVersion
 from core.orchestration.operations import (
     BANK_STATUS,
     OPERATIONS,
@@ -27,16 +26,54 @@ from core.orchestration.operations import (
     enabled,
 )
 from core.orchestration.performers import FROZEN, IN_TRANSIT, Performers, RiskControl
-from core.orchestration.records import SYSTEM, Actor, HistoryRow, Procedure, Reply, snapshot
-from core.orchestration.requests import DepositRequest, WithdrawRequest, check_deposit, check_withdraw
+from core.orchestration.records import SYSTEM, Actor, Effect, HistoryRow, Procedure, Reply, snapshot
+from core.orchestration.requests import (
+    REMARK_MAX,
+    REQUEST_ID_MAX,
+    DepositRequest,
+    MarketShare,
+    WithdrawRequest,
+    check_deposit,
+    check_withdraw,
+    per_market,
+)
+from core.orchestration.screens import Deferral, deferral, review_screen
 from core.orchestration.stuck import STUCK_AFTER, Stuck
 from core.settings import Settings
 from core.storage import Database, UniqueViolation
 from core.trace import Trace
 
-__all__ = ["DepositRequest", "Sba", "WithdrawRequest"]
+__all__ = ["DepositRequest", "MarketShare", "Sba", "WithdrawRequest"]
 
 _UNDOABLE = ("FREEZE", "DEDUCT", "REFREEZE", "RESTORE", "RELEASE", "CONSUME", "SETTLE", "ADD_BACK", "CREDIT", "DEBIT")
+# Operations that only ask risk control and stay in their state until it answers; where they lead if it agrees.
+_ENDS_IN = {"CashDepositReverse": ("end_reverse",), "CashWithdrawForceProcess Complete": ("end_ok", "end_reverse")}
+# What a creation's request id stands for: the same id with another of these is another request.
+_IDENTITY = ("nn_uid", "trade_acc_id", "market", "ccy", "amount", "is_bs_transfer", "transaction_id", "task_id")
+_UNDOING = ("CashWithdrawReject", "CashWithdrawForceProcess")
+_CREATIONS: dict[str, str] = {BizType.CASH_DEPOSIT: "CashDepositCreate", BizType.CASH_WITHDRAW: "CashWithdrawCreate"}
+_STARTED = (W.TRANSFER_AUTO, W.TRANSFER_MANUAL, W.MOVE_NEXT, W.WAITING_TRADE)
+
+
+class _Order(NamedTuple):
+    """One operation as it was asked for."""
+
+    operation: Operation
+    procedure_id: int
+    version: int
+    request_id: str
+    by: Actor
+    remark: str
+    params: Mapping[str, Any]
+
+    @property
+    def what(self) -> str:
+        """What the request id stands for: the operation, with the action of a force."""
+        return " ".join(filter(None, (self.operation.name, self.params.get("action"))))
+
+    @property
+    def request(self) -> Request:
+        return Request(self.operation.biz, self.request_id, self.what)
 
 
 class Sba:
@@ -57,9 +94,6 @@ class Sba:
         refusal = allowed_role(OPERATIONS["CashDepositCreate"], by) or check_deposit(request)
         if refusal:
             return self._refused("CashDepositCreate", "P0", refusal, by)
-        seen = await self._seen(BizType.CASH_DEPOSIT, request.rpc_request_id)
-        if seen is not None:
-            return seen
         hits = deposit_review(
             DepositType(request.deposit_type), request.amount, self._decisions.deposit_threshold(request.ccy),
             blacklisted=request.blacklisted, whitelisted=request.whitelisted)
@@ -72,14 +106,23 @@ class Sba:
         existing = (R.SAME_TRANSACTION, {"bst": request.is_bs_transfer, "transaction": request.transaction_id})
         return await self._create(p, row, D.CREATION, by, request.rpc_request_id, existing)
 
+    async def create_deposit_per_market(
+        self, request: DepositRequest, shares: Sequence[MarketShare], by: Actor = SYSTEM
+    ) -> list[Reply]:
+        """A bank-securities transfer for several markets: one Procedure per market, in the order of ``shares``
+        (SBA-PROC-04). A flaw in one refuses them all, with one reply; asked again it creates nothing twice."""
+        requests = per_market(request, shares)
+        refusal = requests if isinstance(requests, Refusal) else None
+        if isinstance(requests, Refusal) or (refusal := _first_flaw(requests)):
+            assert refusal is not None
+            return [self._refused("CashDepositCreate", "P0", refusal, by)]
+        return [await self.create_deposit(one, by) for one in requests]
+
     async def create_withdrawal(self, request: WithdrawRequest, by: Actor = SYSTEM) -> Reply:
         """CashWithdrawCreate: a Procedure in ``new(freeze)``, frozen at once; BST goes on to the bank by itself."""
         refusal = allowed_role(OPERATIONS["CashWithdrawCreate"], by) or check_withdraw(request)
         if refusal:
             return self._refused("CashWithdrawCreate", "P0", refusal, by)
-        seen = await self._seen(BizType.CASH_WITHDRAW, request.rpc_request_id)
-        if seen is not None:
-            return seen
         hits = withdraw_review(
             request.amount, self._decisions.withdraw_threshold(request.ccy),
             blacklisted=request.blacklisted, high_risk=request.high_risk)
@@ -106,15 +149,20 @@ class Sba:
         self, p: Procedure, row: dict[str, Any], creation: Any, by: Actor, request_id: str,
         existing: tuple[Any, dict[str, Any]],
     ) -> Reply:
+        name = _CREATIONS[p.biz_type]
+        if (before := await self._created_before(name, p, request_id, by)) is not None:
+            return before
         try:
-            await self.engine.create(p, row, creation, by, "", Request(p.biz_type, request_id, "OK"))
+            await self.engine.create(p, row, creation, by, "", Request(p.biz_type, request_id, name))
         except UniqueViolation:
-            return await self._seen(p.biz_type, request_id) or await self._duplicate(*existing)
+            return await self._created_before(name, p, request_id, by) or await self._duplicate(*existing)
         token = await self.engine.lock(p.id)
         if token is None:  # somebody resumed it in the meantime; it goes on there
             return Reply(Code.OK, "", snapshot(p))
         try:
             refusal = await self.engine.run(p)
+        except StaleVersion:  # the lock was lost, and whoever had it went on with the same keys
+            return Reply(Code.OK, "", await self.procedure(p.id))
         finally:
             await self.engine.unlock(p.id, token)
         return Reply(Code.OK, refusal.detail if refusal else "", snapshot(p))
@@ -124,11 +172,16 @@ class Sba:
         assert found is not None, "a unique key was violated by a row that is not there"
         return Reply(Code.DUPLICATE, f"P{found[0]} exists for this", await self.procedure(found[0]))
 
-    async def _seen(self, biz: str, request_id: str) -> Reply | None:
-        row = await self._db.first(R.SEEN, {"biz": biz, "request": request_id})
+    async def _created_before(self, name: str, wanted: Procedure, request_id: str, by: Actor) -> Reply | None:
+        """REPLAYED with the Procedure that this request id created (A-26); another request under it is refused."""
+        row = await self._db.first(R.SEEN, {"biz": wanted.biz_type, "request": request_id})
         if row is None:
             return None
-        return Reply(Code.REPLAYED, row[1], await self.procedure(row[0]))
+        stored, asked = await self.procedure(row[0]) or {}, snapshot(wanted)
+        other = [field for field in _IDENTITY if stored.get(field) != asked.get(field)]
+        if other or row[1] != name:
+            return self._refused(name, f"P{row[0]}", _used(request_id, row, ", ".join(other)), by)
+        return Reply(Code.REPLAYED, "", stored)
 
     # Operations
 
@@ -140,74 +193,123 @@ class Sba:
 
         ``params``: ``confirmations`` (CashDepositReverse), ``action`` and ``bank_status`` (CashWithdrawForceProcess).
         """
-        operation = OPERATIONS[name]
-        refusal = allowed_role(operation, by) or _check_params(operation, rpc_request_id, remark, params)
+        operation = OPERATIONS.get(name)
+        if operation is None:
+            return self._refused(name, f"P{procedure_id}", Refusal(Code.INVALID_PARAM, f"no operation {name!r}"), by)
+        order = _Order(operation, procedure_id, version, rpc_request_id, by, remark, params)
+        refusal = allowed_role(operation, by) or _check_params(order)
         if refusal:
             return self._refused(name, f"P{procedure_id}", refusal, by)
-        seen = await self._seen(operation.biz, rpc_request_id)
-        if seen is not None:
-            return seen
         token = await self.engine.lock(procedure_id)
         if token is None:
             return self._refused(name, f"P{procedure_id}", Refusal(Code.LOCK_BUSY, "another worker is on it"), by)
         try:
-            return await self._operate(operation, procedure_id, version, rpc_request_id, by, remark, params)
+            return await self._replayed(order) or await self._operate(order)
         except StaleVersion as stale:
             return self._refused(name, f"P{procedure_id}", Refusal(Code.VERSION_CONFLICT, str(stale)), by)
-        except OutcomeUnknown as silence:
+        except (OutcomeUnknown, CallFailed) as silence:
             return self._refused(name, f"P{procedure_id}", Refusal(Code.DEPENDENCY_TIMEOUT, str(silence)), by)
         finally:
             await self.engine.unlock(procedure_id, token)
 
-    async def _operate(
-        self, operation: Operation, procedure_id: int, version: int, request_id: str, by: Actor, remark: str,
-        params: Mapping[str, Any],
-    ) -> Reply:
-        p = await self.engine.load(procedure_id)
+    async def _replayed(self, order: _Order) -> Reply | None:
+        """The stored answer to a request id that came before, from what became of it; None if it is new."""
+        row = await self._db.first(R.SEEN, {"biz": order.operation.biz, "request": order.request_id})
+        if row is None:
+            return None
+        if row != (order.procedure_id, order.what):
+            refusal = _used(order.request_id, row, "")
+            return self._refused(order.operation.name, f"P{order.procedure_id}", refusal, order.by)
+        p = await self.engine.load(order.procedure_id)
+        assert p is not None, row
+        if p.status in _ENDS_IN.get(order.what, (p.status,)):
+            return Reply(Code.REPLAYED, "", snapshot(p))
+        if p.pending:
+            return Reply(Code.DEPENDENCY_TIMEOUT, "its outcome is still unknown", snapshot(p))
+        return Reply(Code.INSUFFICIENT_BALANCE, "it was refused under this request id", snapshot(p))
+
+    async def _operate(self, order: _Order) -> Reply:
+        operation, by = order.operation, order.by
+        p = await self.engine.load(order.procedure_id)
         if p is None:
-            return self._refused(operation.name, f"P{procedure_id}", Refusal(Code.NOT_FOUND, "no such Procedure"), by)
-        refusal = _same_version(p, version) or allowed_state(operation, p, by)
+            missing = Refusal(Code.NOT_FOUND, "no such Procedure")
+            return self._refused(operation.name, f"P{order.procedure_id}", missing, by)
+        undone = None
+        refusal = _same_version(p, order.version) or allowed_state(operation, p, by)
         if refusal is None and p.pending:
-            refusal = await self._settle_first(p, operation) or allowed_state(operation, p, by)
+            if operation.name in _UNDOING:
+                undone = await self._void(p)
+            else:
+                refusal = await self.engine.run(p)
+            if operation.name == "CashWithdrawStartTransfer" and p.state in _STARTED:
+                return await self._started(p, order)
+            refusal = refusal or allowed_state(operation, p, by)
         if refusal:
             return self._refused(operation.name, f"P{p.id}", refusal, by, p)
         if operation.name == "CashWithdrawStartTransfer":
-            return await self._start_transfer(p, request_id, by, remark)
-        fact = Fact(operation.fact or await self._force_fact(p, params), "", remark, by, request_id)
-        if operation.name == "CashWithdrawCancel" and by.role is Role.USER:
-            fact = fact._replace(reason="USER_CANCEL")
-        refusal = await self.engine.take(p, fact, request=Request(operation.biz, request_id, "OK"))
-        if refusal is None:
+            return await self._start_transfer(p, order)
+        return await self._state(p, order, await self._fact_of(p, order), undone)
+
+    async def _state(self, p: Procedure, order: _Order, fact: Fact, undone: Effect | None = None) -> Reply:
+        """State a fact in an operator's name and carry out what follows. Where the state has not moved because risk
+        control is silent the answer is DEPENDENCY_TIMEOUT: it is asked again until it answers (B-31)."""
+        name, before = order.operation.name, p.version
+        refusal = await self.engine.take(p, fact, request=order.request, finished=undone)
+        if refusal:
+            return self._refused(name, f"P{p.id}", refusal, order.by, p)
+        try:
             refusal = await self.engine.run(p)
-        if refusal and refusal.code is not Code.DEPENDENCY_TIMEOUT:
-            return self._refused(operation.name, f"P{p.id}", refusal, by, p)
-        return Reply(Code.OK, refusal.detail if refusal else "", snapshot(p))
+        except StaleVersion:  # the lock was lost, and whoever had it went on with the same keys
+            return Reply(Code.OK, "", await self.procedure(p.id))
+        if refusal is None:
+            return Reply(Code.OK, "", snapshot(p))
+        if refusal.code is not Code.DEPENDENCY_TIMEOUT:
+            return self._refused(name, f"P{p.id}", refusal, order.by, p)
+        return Reply(refusal.code if p.version == before else Code.OK, refusal.detail, snapshot(p))
 
-    async def _settle_first(self, p: Procedure, operation: Operation) -> Refusal | None:
-        """Before a person's decision, know what is in flight: void it where the decision undoes it, else finish it."""
-        if operation.name not in ("CashWithdrawReject", "CashWithdrawForceProcess"):
-            return await self.engine.run(p)
-        for effect in list(p.pending):
-            if effect.name not in _UNDOABLE:
-                continue
-            done = await self._performers.ask("void", self._risk.void, effect.key)
-            if done is None or done.code is not Code.OK:
-                await self.engine.supersede(p, effect)
-            else:  # it did happen: take its outcome first, the decision meets the new state
-                await self.engine.run(p)
-                break
-        return None
+    async def _fact_of(self, p: Procedure, order: _Order) -> Fact:
+        name = order.operation.fact or await self._force_fact(p, order.params)
+        by_user = name == "CANCEL" and order.by.role is Role.USER
+        return Fact(name, "USER_CANCEL" if by_user else "", order.remark, order.by, order.request_id)
 
-    async def _start_transfer(self, p: Procedure, request_id: str, by: Actor, remark: str) -> Reply:
-        """From ``new(blank)`` the deduction was carried out just now; from ``deduct_done`` look at the gates again."""
-        if p.state == W.DEDUCT_DONE:
-            route = self._decisions.route(p, self._clock.now_ms())
-            if route.fact is None:
-                blocked = Refusal(Code.BLOCKED, f"the bank's window opens at {route.due_at} (epoch ms)")
-                return self._refused("CashWithdrawStartTransfer", f"P{p.id}", blocked, by, p)
-            request = Request(BizType.CASH_WITHDRAW, request_id, "OK")
-            await self.engine.take(p, Fact(route.fact, "", remark, by, request_id), request=request)
-            await self.engine.run(p)
+    async def _void(self, p: Procedure) -> Effect | None:
+        """Before a decision that undoes what is in flight: the effect in flight, proven not to have happened, for the
+        decision to close; None if there is none, or if it did happen and its outcome was taken first (A-23).
+
+        A question, an instruction or a notice that is still to be asked or given falls away with the decision."""
+        undone: Effect | None = None
+        for effect in sorted(p.pending, key=lambda effect: not effect.name.startswith("TELL_")):
+            if effect.name in _UNDOABLE:
+                done = await self._performers.ask("void", self._risk.void, effect.key)
+                if done is not None and done.code is Code.OK:
+                    return await self._take_outcome(p, effect)
+            if undone is not None:
+                await self.engine.supersede(p, undone)
+            undone = effect
+        return undone
+
+    async def _take_outcome(self, p: Procedure, effect: Effect) -> None:
+        await self.engine.run(p)
+        if any(other.id == effect.id for other in p.pending):
+            raise OutcomeUnknown(f"{effect.name} has happened, and risk control does not say so yet")
+
+    async def _start_transfer(self, p: Procedure, order: _Order) -> Reply:
+        """From ``deduct_done``: look at the gates again. In ``new(blank)`` the deduction is carried out before this."""
+        if p.state != W.DEDUCT_DONE:
+            refusal = Refusal(Code.ILLEGAL_STATE, f"no deduction is under way; P{p.id} is {p.state.label}")
+            return self._refused(order.operation.name, f"P{p.id}", refusal, order.by, p)
+        route = self._decisions.route(p, self._clock.now_ms())
+        if route.fact is None:
+            blocked = Refusal(Code.BLOCKED, f"the bank's window opens at {route.due_at} (epoch ms)")
+            return self._refused(order.operation.name, f"P{p.id}", blocked, order.by, p)
+        return await self._state(p, order, Fact(route.fact, "", order.remark, order.by, order.request_id))
+
+    async def _started(self, p: Procedure, order: _Order) -> Reply:
+        """The deduction has led on to the transfer by itself (A-68): what was asked for is done."""
+        now = self._clock.now_ms()
+        await self._db.execute(R.REMEMBER, {
+            "biz_type": order.operation.biz, "rpc_request_id": order.request_id, "procedure_id": p.id,
+            "result": order.what, "created_at": now, "updated_at": now})
         return Reply(Code.OK, "", snapshot(p))
 
     async def _force_fact(self, p: Procedure, params: Mapping[str, Any]) -> str:
@@ -328,6 +430,30 @@ class Sba:
         p = await self.engine.load(procedure_id)
         return snapshot(p) if p else None
 
+    async def procedures(self, *, after: int = 0, limit: int = 100, **wanted: Any) -> list[dict[str, Any]]:
+        """The Procedure list, latest first, one page of at most ``limit``, of ids below ``after`` (0: from the top).
+
+        ``wanted``: any of ``nn_uid``, ``biz_type``, ``status``, ``ext_status``, ``market``, and ``since`` and
+        ``until`` (epoch ms) for [created_at) (SBA-PROC-09, orchestration.md §8).
+        """
+        found = await self._db.all(R.listing(*sorted(wanted)), {
+            **{f"b_{name}": value for name, value in wanted.items()}, "b_after": after or 1 << 62, "b_limit": limit})
+        shown = [await self.procedure(procedure_id) for (procedure_id,) in found]
+        return [one for one in shown if one is not None]
+
+    async def review_screen(self, procedure_id: int) -> dict[str, Any] | None:
+        """What a reviewer sees before approving or rejecting (SBA-DEP-031), or None without such a Procedure."""
+        p = await self.engine.load(procedure_id)
+        return review_screen(p, self._decisions.threshold(p)) if p else None
+
+    async def deferral_of(self, procedure_id: int) -> Deferral | None:
+        """Why a withdrawal waits, or waited last, for another day or for the bank's window; names the calendar where
+        the calendar is the cause (CAL-011). None if it was never deferred."""
+        p = await self.engine.load(procedure_id)
+        if p is None or p.biz_type != BizType.CASH_WITHDRAW:
+            return None
+        return deferral(p, await self.history(procedure_id), self._decisions.diagnose)
+
     async def find_deposit(self, transaction_id: str, *, bst: bool = True) -> dict[str, Any] | None:
         """The deposit Procedure of a statement or business id, or None."""
         row = await self._db.first(R.SAME_TRANSACTION, {"bst": int(bst), "transaction": transaction_id})
@@ -369,15 +495,26 @@ def _same_version(p: Procedure, version: int) -> Refusal | None:
     return Refusal(Code.VERSION_CONFLICT, f"P{p.id} is at version {p.version}, you saw {version}: refresh and retry")
 
 
-def _check_params(operation: Operation, request_id: str, remark: str, params: Mapping[str, Any]) -> Refusal | None:
-    if not 1 <= len(request_id) <= 40:
-        return Refusal(Code.INVALID_PARAM, "rpc_request_id: 1 to 40 characters")
-    if operation.name == "CashDepositReverse":
-        given: Sequence[str] = params.get("confirmations", ())
+def _used(request_id: str, row: tuple[Any, ...], difference: str) -> Refusal:
+    detail = f" with other {difference}" if difference else ""
+    return Refusal(Code.INVALID_PARAM, f"request id {request_id} was used for {row[1]} of P{row[0]}{detail}")
+
+
+def _first_flaw(requests: Sequence[DepositRequest]) -> Refusal | None:
+    return next(filter(None, map(check_deposit, requests)), None)
+
+
+def _check_params(order: _Order) -> Refusal | None:
+    if not 1 <= len(order.request_id) <= REQUEST_ID_MAX:
+        return Refusal(Code.INVALID_PARAM, f"rpc_request_id: 1 to {REQUEST_ID_MAX} characters")
+    if len(order.remark) > REMARK_MAX:
+        return Refusal(Code.INVALID_PARAM, f"remark: at most {REMARK_MAX} characters")
+    if order.operation.name == "CashDepositReverse":
+        given: Sequence[str] = order.params.get("confirmations", ())
         missing = [name for name in REVERSE_CONFIRMATIONS if name not in given]
         return Refusal(Code.INVALID_PARAM, f"confirm first: {', '.join(missing)}") if missing else None
-    if operation.name == "CashWithdrawForceProcess":
-        return _check_force(remark, params)
+    if order.operation.name == "CashWithdrawForceProcess":
+        return _check_force(order.remark, order.params)
     return None
 
 

@@ -35,7 +35,8 @@ class State(NamedTuple):
         """Who acts next: system, bank or person; for an end: done or failed. Colours follow it."""
         if self.status.startswith("end_"):
             return "done" if self.status == "end_ok" else "failed"
-        return {"transfer_auto": "bank", "transfer_manual": "person", "manual_confirm": "person"}.get(self.ext, "system")
+        waits_for = {"transfer_auto": "bank", "transfer_manual": "person", "manual_confirm": "person"}
+        return waits_for.get(self.ext, "system")
 
     @property
     def terminal(self) -> bool:

@@ -112,6 +112,8 @@ class Core:
     async def start(self) -> None:
         """Take up what is pending, then begin scheduled work."""
         self._trace.emit("core", "core", {"phase": "start", "detail": self.given.worker})
+        for sequence in (self.applications.ids, self.withdrawals.ids, self.airstar_deposits.references):
+            await sequence.begin()
         await self.calendar_book.load()
         await self.jobs.start()
         await self.engine.sweep()

@@ -40,6 +40,15 @@ class Sequence:
         self._name: Final = name
         self._sql: Final = _on(db.metadata.tables["sequences"] if table is None else table)
 
+    async def begin(self) -> None:
+        """Make its row, if it has none. Once at a core's start: two transactions that both begin a sequence at its
+        first use would wait for each other on a server (each holds the gap the other wants to write to)."""
+        if await self._db.first(self._sql.read, {"b_name": self._name}) is None:
+            try:
+                await self._db.execute(self._sql.begin, {"name": self._name, "value": 0})
+            except UniqueViolation:
+                return  # another process was quicker
+
     async def next(self, tx: Questions) -> int:
         """The next number, as part of the caller's transaction."""
         return await self._raise(tx, 1)

@@ -89,7 +89,7 @@ class Withdrawals:
         self._db, self._clock, self._trace, self._jobs = db, clock, trace, jobs
         self._mandates, self._sba, self._risk, self._lists = mandates, sba, risk_control, lists
         self._accounts, self._rpc = accounts, rpc
-        self._ids = Sequence(db, "task")
+        self.ids = Sequence(db, "task")
         self._prehold: bool = settings["withdraw.prehold"]
         self._retry_ms: int = settings["sba.outbox.retry_ms"]
         self._start_tries: int = settings["withdraw.start.max"]
@@ -111,7 +111,7 @@ class Withdrawals:
     async def new(self, tx: Transaction, **fields: Any) -> Task:
         """A Task with its start queued, within the caller's transaction."""
         now = self._clock.now_ms()
-        task = Task(**{**_EMPTY, **fields, "id": await self._ids.next(tx)})
+        task = Task(**{**_EMPTY, **fields, "id": await self.ids.next(tx)})
         await tx.execute(NEW, task._asdict() | {"created_at": now, "updated_at": now})
         await self._jobs.enqueue(tx, START, f"T{task.id}", {"task": task.id}, now, self._start_tries)
         self._publish(tx, task, None)

@@ -329,6 +329,7 @@ def test_a_process_without_the_handler_may_ask_one_more_time(world: World) -> No
     id = world.queue(api, "Poll")
     world.pass_s(31)
     assert world.run(api.retry_now(id, "staff_0042"))
+    assert world.row(api, "Poll").retry_count == 3, "all retries count as used"
     world.pass_s(31)
     assert ran == ["A1", "A1"]
 
