@@ -325,6 +325,9 @@ def _sent(id_field: str, body: Mapping[str, Any], attempt: int) -> Callable[[Rep
     return read
 
 
+_STATUS_TYPES: Final = (str, int, TransactionStatus, MandateStatus)  # not bool, and nothing unhashable
+
+
 def _queried(
     outcomes: Mapping[Any, Outcome], id_field: str, asked: Mapping[str, str]
 ) -> Callable[[Reply], Answer]:
@@ -339,7 +342,7 @@ def _queried(
             if data.get(field) != value:
                 return _unknown("an answer about something else", code, f"{field} {data.get(field)}")
         status, ident = data.get("status"), data.get(id_field)
-        found = outcomes.get(status) if isinstance(status, str | int) and not isinstance(status, bool) else None
+        found = outcomes.get(status) if type(status) in _STATUS_TYPES else None
         if found is None or not isinstance(ident, str):
             return _unknown("a status that cannot be", code, status)
         fail_code = data.get("fail_code", 0)

@@ -47,6 +47,7 @@ READY, RUNNING, RETRY = int(JobState.READY), int(JobState.RUNNING), int(JobState
 DONE, EXCEPTION, FAILED = int(JobState.DONE), int(JobState.EXCEPTION), int(JobState.FAILED)
 
 _NO_WAITS = (0,)
+_LAST = (Exhausted, Failed)
 
 
 class LeaseLost(Exception):
@@ -298,18 +299,19 @@ class Jobs:
     async def _lane(self) -> None:
         """Run due jobs one after another until none is left. While one waits for a bank, further lanes are open."""
         self._lane_starting = False
+        lane = asyncio.current_task()
         try:
             while self._due and self._working:
                 job = self._due.popleft()
                 self._open_lane()
-                await self._run(job)
+                await self._run(job, lane)
         finally:
             self._lanes -= 1
             if self._lanes == 0 and self._idle is not None:
                 self._idle.set()
             self._open_lane()
 
-    async def _run(self, job: Job) -> None:
+    async def _run(self, job: Job, lane: asyncio.Task[Any] | None) -> None:
         if job.event in self._parked:
             self._parked[job.event].append(job)
             return
@@ -318,7 +320,7 @@ class Jobs:
         try:
             if (job.lease_until is not None and job.lease_until - now >= 3 * self._tick_ms) or (
                     await self._claim(job, now)):
-                await self._carry_out(job, now)
+                await self._carry_out(job, now, lane)
                 again = job.ending is not None and job.ending.state == RETRY and self._working
         except LeaseLost:
             self._tell(job, "RUNNING", "lease lost: the run is void")
@@ -344,9 +346,9 @@ class Jobs:
         job.retrying = False
         return True
 
-    async def _carry_out(self, job: Job, now: int) -> None:
+    async def _carry_out(self, job: Job, now: int, lane: asyncio.Task[Any] | None) -> None:
         """Call the handler and see that its verdict is written."""
-        job.started_ms, job.hung, job.task = now, False, asyncio.current_task()
+        job.started_ms, job.hung, job.task = now, False, lane
         self._running[job.id] = job
         if self._keeper is None:
             self._arm_keeper()
@@ -424,7 +426,7 @@ class Jobs:
             return Ending(DONE, job.retry_count, job.due_ms, "", job.last_error, job.payload, None)
         if isinstance(verdict, Again):
             return self._repeated(job, verdict)
-        if not isinstance(verdict, Exhausted | Failed):
+        if type(verdict) not in _LAST:
             raise InvariantBroken(f"the handler of {job.event} returned {verdict!r}")
         error = verdict.error[:ERROR_KEPT]
         if isinstance(verdict, Exhausted):
@@ -497,19 +499,18 @@ class Jobs:
             return
         now = self._clock.now_ms()
         asked = {"b_now": now, "b_horizon": now + self._sweep_ms, "b_due": -1, "b_after": 0, "b_limit": self._batch}
-        statement = S.free_jobs(self.handled)
         while self._working:
-            rows = await self._db.all(statement, asked)
+            rows = await self._db.all(S.FREE_JOBS, asked)
             for row in rows:
-                self._found(_record(row))
+                if row[0] not in self._known and row[1] in self._handlers and self._working:
+                    self._found(_record(row))
             if len(rows) < self._batch:
                 return
             asked["b_due"], asked["b_after"] = rows[-1][7], rows[-1][0]
 
     def _found(self, record: JobRecord) -> None:
-        if record.id not in self._known and self._working:
-            self._admit(Job(self, record.id, record.event, record.key, record.payload, record.retry_count,
-                            record.max_retry, record.next_run_at, record.last_error, None))
+        self._admit(Job(self, record.id, record.event, record.key, record.payload, record.retry_count,
+                        record.max_retry, record.next_run_at, record.last_error, None))
 
     # What operations see and do
 

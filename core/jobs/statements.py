@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, insert, or_, select, update
@@ -63,14 +62,15 @@ IN_STATE = Statement(_ROW.where(_Q.state == bindparam("b_state")).order_by(_Q.ne
     bindparam("b_limit")))
 
 
-@lru_cache(maxsize=64)
-def free_jobs(events: tuple[str, ...]) -> Statement:
-    """Jobs of these names that nobody holds and that fall due by ``b_horizon``, after (``b_due``, ``b_after``)."""
-    further: ColumnElement[bool] = or_(_Q.next_run_at > bindparam("b_due"), and_(
-        _Q.next_run_at == bindparam("b_due"), _Q.id > bindparam("b_after")))
-    return Statement(_ROW.where(_OPEN, _FREE, _Q.next_run_at <= bindparam("b_horizon"), _Q.event.in_(events), further)
-                     .order_by(_Q.next_run_at, _Q.id).limit(bindparam("b_limit")))
+_FURTHER: ColumnElement[bool] = or_(_Q.next_run_at > bindparam("b_due"), and_(
+    _Q.next_run_at == bindparam("b_due"), _Q.id > bindparam("b_after")))
 
+FREE_JOBS = Statement(_ROW.where(_OPEN, _FREE, _Q.next_run_at <= bindparam("b_horizon"), _FURTHER).order_by(
+    _Q.next_run_at, _Q.id).limit(bindparam("b_limit")))
+"""Jobs that nobody holds and that fall due by ``b_horizon``, after (``b_due``, ``b_after``).
+
+Names are not asked for: with them a database goes by the unique key and reads every job ever done.
+"""
 
 _R = job_run.c
 NEW_RUN = Statement(insert(job_run).values(_to("job", "started_at", "finished_at", "outcome", "skipped")))

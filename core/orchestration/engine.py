@@ -129,17 +129,18 @@ class Engine:
         return token
 
     async def _keep(self, procedure_id: int) -> None:
-        """Renew the lock once half of its time is over (B-31); raises `StaleVersion` if it is lost (LOCK-04)."""
-        token, until = self._held[procedure_id]
+        """Renew the lock before an effect that may outlast it (B-31); raises `StaleVersion` if it is lost (LOCK-04)."""
+        token, until = self._held.get(procedure_id, ("", 0))
         now = self._clock.now_ms()
-        if until - now > self._lock_ttl // 2:
+        if until - now > self._lock_ttl * 3 // 4:  # the tries of one effect take up to 20 s (gaps.md B-14)
             return
         if not await self._locks.renew(f"procedure:{procedure_id}", token, self._lock_ttl):
             raise StaleVersion(f"the lock of P{procedure_id} was lost")
         self._held[procedure_id] = (token, now + self._lock_ttl)
 
     async def unlock(self, procedure_id: int, token: str) -> None:
-        self._held.pop(procedure_id, None)
+        if self._held.get(procedure_id, ("", 0))[0] == token:
+            del self._held[procedure_id]
         self._replaced.pop(procedure_id, None)
         await self._locks.release(f"procedure:{procedure_id}", token)
 

@@ -282,7 +282,8 @@ class Sba:
             if effect.name in _UNDOABLE:
                 done = await self._performers.ask("void", self._risk.void, effect.key)
                 if done is not None and done.code is Code.OK:
-                    return await self._take_outcome(p, effect)
+                    await self._take_outcome(p, effect)
+                    return None
             if undone is not None:
                 await self.engine.supersede(p, undone)
             undone = effect

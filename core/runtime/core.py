@@ -85,7 +85,7 @@ class Core:
             self.lists, self.accounts, given.rpc, settings)
         self.withdrawals = Withdrawals(
             databases.primary, clock, trace, self.jobs, self.mandates, self.sba, self.risk_control, self.lists,
-            self.accounts, given.rpc, settings)
+            self.accounts, given.rpc, given.calendars, settings)
         self.airstar_withdrawals = AirstarWithdrawals(
             databases.primary, clock, self.jobs, self.mandates, self.gateway, self.sba, self.withdrawals,
             self.airstar_deposits, self.accounts, settings)

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, insert, select, update
 
 from core.accounts import Accounts
+from core.calendars import Calendars
 from core.cards.mandates import Mandates
 from core.clock import Clock, from_yyyymmdd
 from core.domain import FreezeType, MandateStatus, TaskStatus
 from core.errors import CallFailed, Code, OutcomeUnknown, Refusal
 from core.jobs import Again, Done, Failed, Job, Jobs, Verdict
 from core.orchestration.performers import RiskControl
-from core.orchestration.records import BST, Effect, Procedure, Reply
+from core.orchestration.records import BST, Actor, Effect, Procedure, Reply
 from core.orchestration.requests import WithdrawRequest
 from core.orchestration.service import Sba
 from core.rpc import Rpc
@@ -27,6 +28,7 @@ from core.settings import Settings
 from core.storage import Database, Sequence, Statement, Transaction
 from core.storage.primary import nick_list, sba_list, task_flows, tasks
 from core.trace import Trace
+from core.transfer import CHANNELS
 
 START = "WithdrawStart"
 
@@ -50,8 +52,10 @@ class Task(NamedTuple):
     bank_launched: int
     request_id: str
     remark: str
+    batch_date: int | None  # yyyymmdd of the batch that takes it; None where there are no batches (A-53)
 
 
+_UNBATCHED = ("bst", "fps_api")  # kinds of channel that are sent one by one
 _T = tasks.c
 FIND = Statement(select(*(_T[name] for name in Task._fields)).where(_T.id == bindparam("b_id")))
 NEW = Statement(insert(tasks).values({name: bindparam(name) for name in (*Task._fields, "created_at", "updated_at")}))
@@ -84,11 +88,12 @@ class Withdrawals:
 
     def __init__(
         self, db: Database, clock: Clock, trace: Trace, jobs: Jobs, mandates: Mandates, sba: Sba,
-        risk_control: RiskControl, lists: Lists, accounts: Accounts, rpc: Rpc, settings: Settings,
+        risk_control: RiskControl, lists: Lists, accounts: Accounts, rpc: Rpc, calendars: Calendars,
+        settings: Settings,
     ) -> None:
         self._db, self._clock, self._trace, self._jobs = db, clock, trace, jobs
         self._mandates, self._sba, self._risk, self._lists = mandates, sba, risk_control, lists
-        self._accounts, self._rpc = accounts, rpc
+        self._accounts, self._rpc, self._calendars = accounts, rpc, calendars
         self.ids = Sequence(db, "task")
         self._prehold: bool = settings["withdraw.prehold"]
         self._retry_ms: int = settings["sba.outbox.retry_ms"]
@@ -111,7 +116,9 @@ class Withdrawals:
     async def new(self, tx: Transaction, **fields: Any) -> Task:
         """A Task with its start queued, within the caller's transaction."""
         now = self._clock.now_ms()
-        task = Task(**{**_EMPTY, **fields, "id": await self.ids.next(tx)})
+        batched = CHANNELS[fields["method"]].kind not in _UNBATCHED
+        task = Task(**{**_EMPTY, **fields, "id": await self.ids.next(tx),
+                       "batch_date": self._calendars.batch_date(now) if batched else None})
         await tx.execute(NEW, task._asdict() | {"created_at": now, "updated_at": now})
         await self._jobs.enqueue(tx, START, f"T{task.id}", {"task": task.id}, now, self._start_tries)
         self._publish(tx, task, None)
@@ -210,7 +217,8 @@ class Withdrawals:
             await self._log(tx, task.id, task.step, "refuse", "system", refusal.detail, now)
             if await self._change(tx, task, TaskStatus.REJECTED, None, remark=refusal.detail):
                 event = "REAUTHORIZE" if refusal.code is Code.BLOCKED else "WITHDRAW_FAILED"
-                self._trace.publish(tx, "notify", f"U{task.uid}", {"uid": task.uid, "event": event, "detail": refusal.detail})
+                self._trace.publish(tx, "notify", f"U{task.uid}", {
+                    "uid": task.uid, "event": event, "detail": refusal.detail})
             return await job.settle(tx, Failed(refusal.code.name))
 
     # Out of SBA
@@ -231,6 +239,31 @@ class Withdrawals:
                 self._trace.publish(tx, "notify", f"U{task.uid}", {
                     "uid": task.uid, "event": _NOTICE[p.status], "detail": p.reason})
         return {}
+
+    async def set_transfer_done(
+        self, task_id: int, *, version: int, rpc_request_id: str, by: Actor, method: str | None = None,
+        remark: str = "",
+    ) -> Reply:
+        """setTransferDone(): a person (for CGB FPS the poller) has transferred by hand; one SetManualTransferDone to
+        SBA (A-34). ``method`` None: as stored at startTransfer (A-35); another one than stored is refused.
+
+        ``version``: of the Procedure as it was shown. Silence is DEPENDENCY_TIMEOUT: ask again under the same id.
+        """
+        task, procedure_id = await self.find(task_id), await self.procedure_of(task_id)
+        if task is None or procedure_id is None:
+            return Reply(Code.NOT_FOUND, f"Task {task_id} {'has no Procedure' if task else 'does not exist'}")
+        if method not in (None, task.method):
+            return Reply(Code.INVALID_PARAM, f"Task {task_id} goes by {task.method}, not by {method}")
+        try:
+            reply = await self._rpc(
+                "sba.set_manual_transfer_done", self._sba.operate, "SetManualTransferDone", procedure_id,
+                version=version, rpc_request_id=rpc_request_id, by=by, remark=remark)
+        except (OutcomeUnknown, CallFailed) as silence:
+            return Reply(Code.DEPENDENCY_TIMEOUT, str(silence))
+        if reply.code is Code.OK:
+            async with self._db.transaction() as tx:
+                await self._log(tx, task_id, "REMITTANCE", "transfer_done", by.id, remark, self._clock.now_ms())
+        return reply
 
     async def cancel(self, task_id: int) -> Refusal | None:
         """The user cancels a Task that has no Procedure yet (A-20); with one, `Sba.operate` decides."""
@@ -271,7 +304,7 @@ class Withdrawals:
 
 
 _EMPTY: dict[str, Any] = {"template": "default", "step": "CONFIRM", "status": int(TaskStatus.PENDING),
-                          "bank_launched": 0, "request_id": "", "remark": ""}
+                          "bank_launched": 0, "request_id": "", "remark": "", "batch_date": None}
 
 
 def deferred_text(day: Any) -> str:

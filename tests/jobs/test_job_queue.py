@@ -13,9 +13,9 @@ from core.domain import JobState
 from core.errors import InvariantBroken, Misconfigured
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.jobs.queue import LeaseLost
-from core.jobs.statements import RENEW
+from core.jobs.statements import FREE_JOBS, RENEW
 from core.settings import Settings
-from core.storage import Statement
+from core.storage import Severed, Statement
 from core.storage.primary import nick_list, queue
 
 World = Any
@@ -450,6 +450,29 @@ def test_a_name_outside_the_registry_is_refused(world: World) -> None:
              {"AsbBstCraeteJob": always(Done())}, world.spawn)
 
 
+def test_a_sweep_reads_open_jobs_only_however_many_are_done(world: World) -> None:
+    text, _ = FREE_JOBS.for_sqlite()
+    plan = world.databases.primary.connection.execute("EXPLAIN QUERY PLAN " + text, [0] * text.count("?")).fetchall()
+    assert any("queue_state" in row[3] and "state=?" in row[3] for row in plan), plan
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 1_000])
+def test_a_sweep_finds_everything_whatever_its_batch(world: World, batch: int) -> None:
+    ran: list[str] = []
+
+    async def handler(job: Job) -> Verdict:
+        ran.append(job.key)
+        return Done()
+
+    before = world.started({"Once": handler, "Other": handler})
+    for n in range(7):
+        world.queue(before, "Other" if n in (1, 2, 3) else "Once", f"K{n}", after_s=10 if n < 4 else 5)
+    world.run(before.stop())
+    world.started({"Once": handler}, "w2", sweep__batch=batch)
+    world.pass_s(20)
+    assert ran == ["K4", "K5", "K6", "K0"], "those of other names are left to a worker that has them"
+
+
 # Settling in the handler's own transaction
 
 _MARK = Statement(insert(nick_list))
@@ -654,6 +677,29 @@ def test_a_run_whose_lease_is_gone_is_cancelled_and_writes_nothing(world: World)
     assert ended == ["cancelled"]
     row = world.row(jobs, "Once")
     assert (row.state, row.lease_owner) == (JobState.READY, "thief")
+
+
+def test_a_run_that_cannot_renew_its_lease_ends_before_the_lease_does(make_world: Callable[[], World]) -> None:
+    """The worker lives, its database does not answer: another worker will take the job when the lease is over."""
+    world = make_world()
+    cancelled: list[float] = []
+
+    async def handler(job: Job) -> Verdict:
+        try:
+            await asyncio.sleep(1_000)
+        finally:
+            cancelled.append(world.now)
+        return Done()
+
+    jobs = world.started({"Once": handler})
+    world.queue(jobs, "Once")
+    world.pass_s(50)
+    lease_until = (world.row(jobs, "Once").lease_until - world.origin) / 1_000
+    world.databases = world.databases.reopen()
+    world.pass_s(60)
+    assert len(cancelled) == 1
+    assert 50 < cancelled[0] < lease_until
+    assert {type(error) for error in world.raised} == {Severed}
 
 
 def test_settling_without_the_lease_rolls_the_effect_back(world: World) -> None:
