@@ -44,6 +44,13 @@ class Mandate(NamedTuple):
         return self.status == MandateStatus.OPEN and bool(self.market_mask & market)
 
 
+class Wait(NamedTuple):
+    """When to ask the bank again, and whether the authorization has been reported as overdue."""
+
+    seconds: int
+    alerted: bool
+
+
 _C = mandate_table.c
 _COLUMNS = tuple(_C[name] for name in Mandate._fields)
 BY_ID = Statement(select(*_COLUMNS).where(_C.id == bindparam("b_id")))
@@ -80,25 +87,18 @@ class Mandates:
         async with self._db.transaction() as tx:
             return await tx.insert(NEW, {
                 "uid": uid, "card_id": card_id, "mandate_id": mandate_id, "status": int(status),
-                "market_mask": ALL_MARKETS, "request_id": f"adopted-{mandate_id}", "opened_at": now, "closed_at": None, "fail_code": "",
-                "created_at": now, "updated_at": now})
+                "market_mask": ALL_MARKETS, "request_id": f"adopted-{mandate_id}", "opened_at": now,
+                "closed_at": None, "fail_code": "", "created_at": now, "updated_at": now})
 
-    async def create(self, uid: int, card_id: int, card_no: str, name: str, id_no_hash: str) -> Mandate:
-        """Ask the bank for a new authorization over all three markets; `poll` finds out what became of it."""
+    async def begin(self, uid: int, card_id: int) -> Mandate:
+        """A new authorization in INIT: `advance` asks the bank for it. It stays without effect if nobody does."""
         now = self._clock.now_ms()
         async with self._db.transaction() as tx:
             row_id = await tx.insert(NEW, {
                 "uid": uid, "card_id": card_id, "mandate_id": f"local-{card_id}-{now}",
                 "status": int(MandateStatus.INIT), "market_mask": 0, "request_id": f"M{uid}-{card_id}-{now}",
                 "opened_at": None, "closed_at": None, "fail_code": "", "created_at": now, "updated_at": now})
-        mandate = await self._load(row_id)
-        answer = await self._gateway.create_mandate(mandate.request_id, card_no, name, id_no_hash)
-        if answer.outcome is Outcome.ACCEPTED:
-            return await self._change(mandate, MandateStatus.PROCESSING, mandate_id=answer.request_id)
-        if answer.outcome is Outcome.REJECTED:
-            processing = await self._change(mandate, MandateStatus.PROCESSING)
-            return await self._change(processing, MandateStatus.FAIL, fail_code=str(answer.code))
-        return mandate
+        return await self._load(row_id)
 
     async def of_card(self, card_id: int) -> Mandate | None:
         """The latest mandate of a card."""
@@ -128,28 +128,55 @@ class Mandates:
             return self._slow_s
         return self._rare_s if age_s < self._give_up_s else None
 
-    async def poll(self, mandate_id: int) -> int | None:
-        """Ask the bank once; seconds until the next poll, or None when there is nothing more to ask."""
+    async def advance(
+        self, mandate_id: int, card_no: str, name: str, id_no_hash: str, *, alerted: bool
+    ) -> Wait | None:
+        """Ask the bank once: for the authorization over all three markets (AIR-01), or what became of it. When to ask
+        again, or None when there is nothing more to ask."""
         mandate = await self._load(mandate_id)
-        if mandate.status != MandateStatus.PROCESSING:
+        if mandate.status == MandateStatus.INIT:
+            mandate = await self._create(mandate, card_no, name, id_no_hash)
+        elif mandate.status == MandateStatus.PROCESSING:
+            mandate = await self._poll(mandate)
+        if mandate.status not in (MandateStatus.INIT, MandateStatus.PROCESSING):
             return None
-        answer = await self._gateway.query_mandate(mandate.mandate_id)
-        if answer.outcome is Outcome.SUCCESS:
-            await self._change(mandate, MandateStatus.OPEN)
-            return None
-        if answer.outcome is Outcome.FAILED:
-            await self._change(mandate, MandateStatus.FAIL, fail_code=str(answer.code))
-            return None
-        return await self._poll_again(mandate)
+        return await self._again(mandate, alerted)
 
-    async def _poll_again(self, mandate: Mandate) -> int | None:
+    async def _create(self, mandate: Mandate, card_no: str, name: str, id_no_hash: str) -> Mandate:
+        """Asked again under the same reference after silence or a restart, the bank answers with the same mandate."""
+        answer = await self._gateway.create_mandate(mandate.request_id, card_no, name, id_no_hash)
+        if answer.outcome is Outcome.ACCEPTED:
+            return await self._change(mandate, MandateStatus.PROCESSING, mandate_id=answer.request_id)
+        if answer.outcome in (Outcome.REJECTED, Outcome.NOT_FOUND):
+            return await self._fail(mandate, str(answer.code))
+        return mandate
+
+    async def _poll(self, mandate: Mandate) -> Mandate:
+        answer = await self._gateway.query_mandate(mandate.mandate_id)
+        if answer.outcome is Outcome.FAILED:
+            return await self._fail(mandate, str(answer.code))
+        if answer.outcome is Outcome.SUCCESS:
+            return await self._change(mandate, MandateStatus.OPEN)
+        if answer.outcome is Outcome.REJECTED:  # opened, and suspended or closed before we looked
+            opened = await self._change(mandate, MandateStatus.OPEN)
+            return await self._change(opened, MandateStatus(answer.data["status"]))
+        return mandate
+
+    async def _fail(self, mandate: Mandate, code: str) -> Mandate:
+        if mandate.status == MandateStatus.INIT:
+            mandate = await self._change(mandate, MandateStatus.PROCESSING)
+        return await self._change(mandate, MandateStatus.FAIL, fail_code=code)
+
+    async def _again(self, mandate: Mandate, alerted: bool) -> Wait | None:
         age_s = (self._clock.now_ms() - mandate.created_at) / 1000
-        wait = self.next_poll_s(age_s)
-        if age_s - self._alert_after_s >= 0 > age_s - self._alert_after_s - self._slow_s:
-            raise_alert(self._trace, "AIRSTAR-01", mandate.mandate_id, f"PROCESSING for {age_s:.0f} s")
-        if wait is None:
-            await self._change(mandate, MandateStatus.FAIL, fail_code="timeout")
-        return wait
+        seconds = self.next_poll_s(age_s)
+        if seconds is None:
+            await self._fail(mandate, "timeout")
+            return None
+        if age_s >= self._alert_after_s and not alerted:
+            raise_alert(self._trace, "AIRSTAR-01", mandate.mandate_id,
+                        f"{MandateStatus(mandate.status).name} for {age_s:.0f} s")
+        return Wait(seconds, alerted or age_s >= self._alert_after_s)
 
     async def bank_says(self, mandate_id: str, status: MandateStatus) -> Mandate:
         """The bank suspended, re-opened or closed a mandate."""

@@ -5,30 +5,42 @@
 
 Each job settles in the transaction that writes its result and queues the next: no link is lost or doubled. A
 create whose outcome is unknown is sent again under the same reference; the bank answers with the original request.
+An instruction leaves only while the bank's window is open (WIN-02); polls and results go on around the clock (A-72).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
-
 from core.accounts import Accounts
 from core.alerts import raise_alert
 from core.banks.airstar import AirstarGateway, Answer, BankRequest, Outcome
+from core.calendars import Calendars
 from core.cards.mandates import Mandate, Mandates
 from core.clock import Clock
 from core.deposits.applications import Applications, Apply
+from core.deposits.bank_requests import (
+    ACCEPTED,
+    OURS,
+    OWNER,
+    REFUSED,
+    REQUEST,
+    STATE,
+    Pulls,
+    close_request,
+    keep_request,
+    request_key,
+)
 from core.domain import ApplyStatus, DepositType, Initiator
-from core.errors import Code, OutcomeUnknown, Refusal
+from core.errors import CallFailed, Code, OutcomeUnknown, Refusal
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.orchestration.requests import DepositRequest
 from core.orchestration.service import Sba
 from core.rpc import Rpc
 from core.screening import ListName, Lists
 from core.settings import Settings
-from core.storage import Database, Sequence, Statement, Transaction, UniqueViolation
-from core.storage.primary import asb_request, asb_sequence
+from core.storage import Database, Sequence, Transaction, UniqueViolation
+from core.storage.primary import asb_sequence
 from core.trace import Trace
 from core.wire.airstar import Treatment
 
@@ -36,24 +48,27 @@ CREATE, RESULT, RETRY = "AsbBstCreateJob", "AsbBstCreateResultJob", "AsbBstCreat
 FROM_BANK, CREDIT, MANDATE = "AsbBstCreateFromBankJob", "AsbBstDepositJob", "AsbMandatePoll"
 TRANS_TYPE = {Initiator.MOOMOO: 303, Initiator.BANK: 304}
 
-SEEN = Statement(select(asb_request.c.request_id, asb_request.c.state).where(
-    asb_request.c.request_id == bindparam("request")))
-KEEP = Statement(insert(asb_request).values({name: bindparam(name) for name in (
-    "request_id", "direction", "mandate_id", "ccy", "amount", "market", "apply_id", "task_id", "state",
-    "created_at", "updated_at")}))
-READ = Statement(select(*(asb_request.c[name] for name in (
-    "request_id", "direction", "mandate_id", "market", "ccy", "amount", "created_at", "state"))).where(
-    asb_request.c.request_id == bindparam("request")))
-USED = Statement(update(asb_request).where(asb_request.c.request_id == bindparam("b_request")).values(
-    {name: bindparam(name) for name in ("apply_id", "task_id", "state", "updated_at")}))
+NOTHING_HAPPENED = (Outcome.REJECTED, Outcome.RETRYABLE, Outcome.NOT_FOUND)
+"""Outcomes of a sending after which the bank certainly holds nothing under its reference."""
+BANK, OUTSIDE_WINDOW = "airstar", "outside the bank's window"
 
 
-async def keep_bank_request(tx: Transaction, item: BankRequest, now_ms: int) -> None:
-    """Remember a request that a customer began at the bank."""
-    await tx.execute(KEEP, {
-        "request_id": item.request_id, "direction": item.direction, "mandate_id": item.mandate_id, "ccy": item.ccy,
-        "amount": item.amount, "market": item.market, "apply_id": None, "task_id": None, "state": "NEW",
-        "created_at": item.created_ms, "updated_at": now_ms})
+class Unsent:
+    """References under which the bank certainly holds nothing: queued by this process and not sent, or refused for
+    certain at every sending. A restart forgets them all: what it finds may have been sent (DEDUP-12)."""
+
+    def __init__(self) -> None:
+        self._references: dict[str, None] = {}
+
+    def add(self, reference: str) -> None:
+        """Nothing is held under this reference."""
+        self._references[reference] = None
+
+    def take(self, reference: str) -> bool:
+        """Whether that is certain; from now on it is not."""
+        certain = reference in self._references
+        self._references.pop(reference, None)
+        return certain
 
 
 class AirstarDeposits:
@@ -62,10 +77,14 @@ class AirstarDeposits:
     def __init__(
         self, db: Database, clock: Clock, trace: Trace, jobs: Jobs, applications: Applications, mandates: Mandates,
         gateway: AirstarGateway, sba: Sba, lists: Lists, accounts: Accounts, rpc: Rpc, settings: Settings,
+        calendars: Calendars | None = None,
     ) -> None:
+        """``calendars``: the bank's window; without them it is taken to be always open."""
         self._db, self._clock, self._trace, self._jobs = db, clock, trace, jobs
         self._applications, self._mandates, self._gateway = applications, mandates, gateway
         self._sba, self._lists, self._accounts, self._rpc = sba, lists, accounts, rpc
+        self._calendars = calendars
+        self.pulls, self.unsent = Pulls(db, clock, trace, gateway), Unsent()
         self.references = Sequence(db, "asb", table=asb_sequence)
         self._poll_ms: int = settings["airstar.poll.deposit.interval_ms"]
         self._poll_max: int = settings["airstar.poll.deposit.max"]
@@ -100,6 +119,7 @@ class AirstarDeposits:
                 trans_type=TRANS_TYPE[Initiator.MOOMOO], mandate_id=mandate.mandate_id,
                 bank_ref_id=await self.reference(tx))
             await self._jobs.enqueue(tx, CREATE, f"A{apply.id}", {"apply": apply.id}, now, 0)
+            tx.after_commit(lambda: self.unsent.add(apply.bank_ref_id))
         return apply
 
     async def reference(self, tx: Transaction) -> str:
@@ -107,16 +127,20 @@ class AirstarDeposits:
         return f"ASBBST{await self.references.next(tx):09d}"
 
     async def authorize(self, uid: int, card_id: int, card_no: str, name: str, id_no_hash: str) -> Mandate:
-        """The customer authorizes his Airstar card; the bank's decision is polled for."""
-        mandate = await self._mandates.create(uid, card_id, card_no, name, id_no_hash)
+        """The customer authorizes his Airstar card: a job asks the bank for it and polls its decision."""
+        mandate = await self._mandates.begin(uid, card_id)
+        payload = {"mandate": mandate.id, "card_no": card_no, "name": name, "id_no_hash": id_no_hash}
         async with self._db.transaction() as tx:
-            due = self._clock.now_ms() + (self._mandates.next_poll_s(0) or 0) * 1000
-            await self._jobs.enqueue(tx, MANDATE, f"M{mandate.id}", {"mandate": mandate.id}, due, 1 << 30)
+            await self._jobs.enqueue(tx, MANDATE, f"M{mandate.id}", payload, self._clock.now_ms(), 1 << 30)
         return mandate
 
     async def _mandate(self, job: Job) -> Verdict:
-        wait = await self._mandates.poll(job.payload["mandate"])
-        return Done() if wait is None else Again(self._clock.now_ms() + wait * 1000)
+        of = job.payload
+        wait = await self._mandates.advance(
+            of["mandate"], of["card_no"], of["name"], of["id_no_hash"], alerted=of.get("alerted", False))
+        if wait is None:
+            return Done()
+        return Again(self._clock.now_ms() + wait.seconds * 1000, payload=of | {"alerted": wait.alerted})
 
     # Sending
 
@@ -124,9 +148,9 @@ class AirstarDeposits:
         apply = await self._applications.find(job.payload["apply"])
         if apply is None or apply.status != ApplyStatus.INIT:
             return Done()
-        attempt = job.retry_count + job.payload.get("sent", 0) + 1
-        answer = await self._gateway.deposit(
-            apply.bank_ref_id, apply.mandate_id, apply.market, apply.ccy, apply.amount, attempt)
+        if (opens := self.window_opens()) > self._clock.now_ms():
+            return Again(opens, OUTSIDE_WINDOW, counts=False)
+        answer = await self._send(apply, job.retry_count + job.payload.get("sent", 0) + 1)
         if answer.outcome is Outcome.ACCEPTED:
             self._failures = 0
             return await self._accepted(job, apply, answer.request_id)
@@ -135,13 +159,33 @@ class AirstarDeposits:
             return await self._try_again(job, apply, answer)
         return await self._give_up(job, apply, answer)
 
+    def window_opens(self) -> int:
+        """When an instruction may leave, epoch ms: now, or the next opening of the bank's window."""
+        now = self._clock.now_ms()
+        if self._calendars is None:
+            return now
+        gate = self._calendars.bank_gate(BANK, now)
+        return now if gate.open else gate.opens_ms
+
+    async def _send(self, apply: Apply, number: int) -> Answer:
+        """Send the ``number``-th time. To the bank's door it is a repetition unless all before were surely refused."""
+        certain = self.unsent.take(apply.bank_ref_id)
+        answer = await self._gateway.deposit(
+            apply.bank_ref_id, apply.mandate_id, apply.market, apply.ccy, apply.amount,
+            1 if certain else max(2, number))
+        if answer.outcome in NOTHING_HAPPENED:
+            self.unsent.add(apply.bank_ref_id)
+        return answer
+
     async def _accepted(self, job: Job, apply: Apply, request_id: str) -> Verdict:
         now = self._clock.now_ms()
+        ours = BankRequest(request_id, "IN", apply.mandate_id, apply.market, apply.ccy, apply.amount, now, OURS)
         async with self._db.transaction() as tx:
             await self._applications.change(tx, apply, request_id=request_id)
+            await keep_request(tx, ours, now, OURS, apply_id=apply.id)
             await self._jobs.enqueue(tx, RESULT, f"A{apply.id}:{apply.bank_ref_id}", {
-                "apply": apply.id, "request": request_id, "ref": apply.bank_ref_id, "t0": now,
-            }, now + self._poll_ms, self._poll_max)
+                "apply": apply.id, "request": request_id, "ref": apply.bank_ref_id,
+                "tried": job.payload.get("tried", 0)}, now + self._poll_ms, self._poll_max)
             return await job.settle(tx, Done())
 
     def _count_failure(self, apply: Apply) -> None:
@@ -161,16 +205,16 @@ class AirstarDeposits:
             return await self._give_up(job, apply, answer)
         due = self._clock.now_ms() + (self._retry_ms[0] if answer.outcome is Outcome.RETRYABLE else self._resend_ms)
         async with self._db.transaction() as tx:
-            await self._jobs.enqueue(tx, RETRY, f"A{apply.id}:{apply.bank_ref_id}", {"apply": apply.id, "sent": 1},
-                                     due, len(self._retry_ms))
+            await self._jobs.enqueue(tx, RETRY, f"A{apply.id}:{apply.bank_ref_id}", job.payload | {"sent": 1}, due,
+                                     len(self._retry_ms))
             return await job.settle(tx, Done())
 
     async def _give_up(self, job: Job, apply: Apply, answer: Answer) -> Verdict:
         """Terminal failure: the Apply is marked failed and the user notified (JOB-002, JOB-008)."""
         async with self._db.transaction() as tx:
-            await self._applications.change(tx, apply, ApplyStatus.REJECTED, fail_code=str(answer.code),
-                                            reject_reason="BANK_REJECTED")
-            self._applications.tell(tx, apply.uid, "DEPOSIT_FAILED", str(answer.code))
+            if await self._applications.change(tx, apply, ApplyStatus.REJECTED, fail_code=str(answer.code),
+                                               reject_reason="BANK_REJECTED") is not None:
+                self._applications.tell(tx, apply.uid, "DEPOSIT_FAILED", str(answer.code))
             return await job.settle(tx, Failed(str(answer.code)))
 
     # Polling
@@ -186,13 +230,15 @@ class AirstarDeposits:
             return await self._refunded(job)
         if poll >= self._poll_max:
             return Exhausted(f"{poll} polls without a result", "AIRSTAR-04", f"A{job.payload['apply']}")
-        return Again(job.payload["t0"] + self._poll_ms * (poll + 1), str(answer.code or ""))
+        return Again(job.next_on_grid(self._poll_ms, self._clock.now_ms()), str(answer.code or ""))
 
     async def _succeeded(self, job: Job, answer: Answer) -> Verdict:
         apply = await self._applications.find(job.payload["apply"])
         assert apply is not None, job.payload
         if answer.amount is not None and answer.amount != apply.amount:
             return Exhausted(f"the bank collected {answer.amount}, the Apply says {apply.amount} (minor units)")
+        if await self._db.first(STATE, {"request": request_key("REFUND", job.payload["request"])}) is not None:
+            return await self._refunded(job)  # taken back since this answer left the bank
         async with self._db.transaction() as tx:
             if await self._applications.change(tx, apply, ApplyStatus.CREDITING) is not None:
                 await self._jobs.enqueue(tx, CREDIT, f"A{apply.id}", {"apply": apply.id}, self._clock.now_ms(),
@@ -209,8 +255,11 @@ class AirstarDeposits:
         async with self._db.transaction() as tx:
             fresh = await self._applications.change(tx, apply, bank_ref_id=await self.reference(tx), request_id="")
             if fresh is not None:
-                await self._jobs.enqueue(tx, RETRY, f"A{apply.id}:{fresh.bank_ref_id}", {"apply": apply.id},
-                                         self._clock.now_ms() + self._retry_ms[tried], len(self._retry_ms))
+                reference = fresh.bank_ref_id
+                await self._jobs.enqueue(
+                    tx, RETRY, f"A{apply.id}:{reference}", {"apply": apply.id, "tried": tried + 1},
+                    self._clock.now_ms() + self._retry_ms[tried], len(self._retry_ms))
+                tx.after_commit(lambda: self.unsent.add(reference))
             return await job.settle(tx, Done())
 
     async def _refunded(self, job: Job) -> Verdict:
@@ -218,12 +267,12 @@ class AirstarDeposits:
         apply = await self._applications.find(job.payload["apply"])
         assert apply is not None, job.payload
         async with self._db.transaction() as tx:
-            await self._applications.change(tx, apply, ApplyStatus.REFUNDED)
-            await self._applications.open_refund(tx, apply, "NOT_CREDITED")
-            self._applications.tell(tx, apply.uid, "DEPOSIT_REFUNDED", "")
-            verdict = await job.settle(tx, Done())
-        raise_alert(self._trace, "AIRSTAR-05", f"A{apply.id}", "refunded before it was credited")
-        return verdict
+            if await self._applications.change(tx, apply, ApplyStatus.REFUNDED) is not None:
+                await self._applications.open_refund(tx, apply, "NOT_CREDITED")
+                self._applications.tell(tx, apply.uid, "DEPOSIT_REFUNDED", "")
+                tx.after_commit(lambda: raise_alert(
+                    self._trace, "AIRSTAR-05", f"A{apply.id}", "refunded before it was credited"))
+            return await job.settle(tx, Done())
 
     # Crediting
 
@@ -233,10 +282,13 @@ class AirstarDeposits:
         error = ""
         try:
             reply = await self._rpc("sba.create_deposit", self._sba.create_deposit, await self._request(apply))
-        except OutcomeUnknown as silence:
-            reply, error = None, str(silence)
-        if reply is not None and (reply.ok or reply.code is Code.DUPLICATE) and reply.procedure is not None:
+        except (OutcomeUnknown, CallFailed) as failure:
+            reply, error = None, str(failure)
+        if reply is not None and reply.ok and reply.procedure is not None:
             return await self._credited(job, apply, reply.procedure["id"])
+        if reply is not None and reply.code is Code.DUPLICATE:
+            return Exhausted(f"{apply.request_id} was credited for another Apply: {reply.message}", "AIRSTAR-11",
+                             f"A{apply.id}")
         error = error or (f"{reply.code.name} {reply.message}" if reply is not None else "")
         if job.retry_count >= len(self._credit_ms):
             return Exhausted(error, "DEP-05", f"A{apply.id}")
@@ -261,7 +313,7 @@ class AirstarDeposits:
         """(blacklisted, whitelisted). A list service that does not answer counts as a hit, never as a pass (B-36)."""
         try:
             return await self._rpc("screening.deposit", self._look_up, apply)
-        except OutcomeUnknown:
+        except (OutcomeUnknown, CallFailed):
             return True, False
 
     async def _look_up(self, apply: Apply) -> tuple[bool, bool]:
@@ -272,24 +324,16 @@ class AirstarDeposits:
     # Begun at the bank
 
     async def fetch_bank_requests(self) -> int:
-        """FetchBankRequest: new deposits that customers began at the bank; returns how many were new.
-
-        Looks back further than its period, so that a failed pull loses nothing (JOB-017)."""
-        now = self._clock.now_ms()
-        answer = await self._gateway.bank_requests("IN", now - self._look_back_ms, now + 1)
-        if answer.outcome is not Outcome.ACCEPTED:
-            raise OutcomeUnknown(f"bank-requests: {answer.message or answer.code}")
-        fresh = 0
-        for item in answer.data["items"]:
-            if await self._db.first(SEEN, {"request": item.request_id}) is None:
-                fresh += await self._keep(item)
-        return fresh + await self._fetch_refunds(now)
+        """FetchBankRequest: new deposits that customers began at the bank, and deposits that it took back; returns how
+        many were new."""
+        fresh = await self.pulls.take("IN", self._look_back_ms, self._keep)
+        return fresh + await self.pulls.take("REFUND", self._look_back_ms, self._note_refund)
 
     async def _keep(self, item: BankRequest) -> int:
         now = self._clock.now_ms()
         try:
             async with self._db.transaction() as tx:
-                await keep_bank_request(tx, item, now)
+                await keep_request(tx, item, now)
                 await self._jobs.enqueue(tx, FROM_BANK, item.request_id, {
                     "request": item.request_id, "ref": await self.reference(tx)}, now, self._from_bank_max)
         except UniqueViolation:  # another worker's pull saw it first
@@ -298,7 +342,7 @@ class AirstarDeposits:
 
     async def _from_bank(self, job: Job) -> Verdict:
         """AsbBstCreateFromBankJob: accept what the customer began (source=2), or refuse it at the bank."""
-        row = await self._db.first(READ, {"request": job.payload["request"]})
+        row = await self._db.first(REQUEST, {"request": job.payload["request"]})
         assert row is not None, job.payload
         item = BankRequest(*row)
         mandate = await self._mandates.by_mandate_id(item.mandate_id)
@@ -309,8 +353,9 @@ class AirstarDeposits:
         if answer.outcome is not Outcome.ACCEPTED:
             return self._unprocessed(job, answer)
         if mandate is None or not accept:
-            await self._close_request(item.request_id, None, "REFUSED")
-            return Failed("authorization is not open")
+            async with self._db.transaction() as tx:
+                await close_request(tx, item.request_id, self._clock.now_ms(), REFUSED)
+                return await job.settle(tx, Failed("authorization is not open"))
         return await self._begin_from_bank(job, item, mandate)
 
     def _unprocessed(self, job: Job, answer: Answer) -> Verdict:
@@ -328,55 +373,43 @@ class AirstarDeposits:
                 bank_type="airstar", ccy=item.ccy, amount=item.amount, source=int(Initiator.BANK),
                 trans_type=TRANS_TYPE[Initiator.BANK], mandate_id=mandate.mandate_id, request_id=item.request_id,
                 bank_ref_id=job.payload["ref"])
-            await tx.execute(USED, {"b_request": item.request_id, "apply_id": apply.id, "task_id": None,
-                                    "state": "ACCEPTED", "updated_at": now})
+            await close_request(tx, item.request_id, now, ACCEPTED, apply_id=apply.id)
             await self._jobs.enqueue(tx, RESULT, f"A{apply.id}:{apply.bank_ref_id}", {
-                "apply": apply.id, "request": item.request_id, "ref": apply.bank_ref_id, "t0": now,
+                "apply": apply.id, "request": item.request_id, "ref": apply.bank_ref_id,
                 "tried": len(self._retry_ms),  # a request begun at the bank is not begun again by us
             }, now + self._poll_ms, self._poll_max)
             return await job.settle(tx, Done())
 
-    async def _close_request(self, request_id: str, apply_id: int | None, state: str) -> None:
-        await self._db.execute(USED, {"b_request": request_id, "apply_id": apply_id, "task_id": None, "state": state,
-                                      "updated_at": self._clock.now_ms()})
-
     # Refunded after it was credited
 
-    async def _fetch_refunds(self, now: int) -> int:
-        answer = await self._gateway.bank_requests("REFUND", now - self._look_back_ms, now + 1)
-        if answer.outcome is not Outcome.ACCEPTED:
-            raise OutcomeUnknown(f"refunds: {answer.message or answer.code}")
-        fresh = 0
-        for item in answer.data["items"]:
-            key = f"REFUND:{item.request_id}"
-            if await self._db.first(SEEN, {"request": key}) is None:
-                fresh += await self._note_refund(item._replace(request_id=key), item.request_id)
-        return fresh
-
-    async def _note_refund(self, item: BankRequest, request_id: str) -> int:
-        """The bank took a credited deposit back: a supervisor must reverse, never a machine (A-29)."""
-        found = await self._sba.find_deposit(request_id)
-        apply = await self._applications.find(found["apply_ref"]) if found and found["apply_ref"] else None
+    async def _note_refund(self, item: BankRequest) -> int:
+        """The bank took a credited deposit back: a supervisor must reverse, never a machine (A-29). One that was not
+        credited yet is known as refunded by its own poll."""
+        owner = await self._db.first(OWNER, {"request": item.request_id})
+        apply = await self._applications.find(owner[0]) if owner is not None and owner[0] is not None else None
+        credited = apply is not None and apply.status in (ApplyStatus.CREDITING, ApplyStatus.DONE)
         try:
             async with self._db.transaction() as tx:
-                await keep_bank_request(tx, item, self._clock.now_ms())
-                if apply is not None:
+                await keep_request(tx, item, self._clock.now_ms())
+                if apply is not None and credited:
                     await self._applications.open_refund(tx, apply, "PENDING_REVERSE")
                     self._applications.tell(tx, apply.uid, "DEPOSIT_REFUNDED", "")
         except UniqueViolation:
             return 0
-        if apply is not None:
+        if apply is not None and credited:
             raise_alert(self._trace, "AIRSTAR-05", f"A{apply.id}", "refunded after it was credited: reverse it")
         return 1
 
     # What operations do and see
 
     async def query_bank(self, apply_id: int, operator: str) -> Code:
-        """"Query bank" on a deposit whose polls are used up: one poll, SUCCESS resumes the chain (A-74)."""
+        """"Query bank" on a deposit whose polls are used up: one poll, SUCCESS resumes the chain (A-74). If not even
+        the creation was answered, one more sending under the same reference: it is answered with the original."""
         apply = await self._applications.find(apply_id)
         if apply is None:
             return Code.NOT_FOUND
-        job = await self._jobs.find(RESULT, f"A{apply_id}:{apply.bank_ref_id}")
+        key = f"A{apply_id}:{apply.bank_ref_id}"
+        job = await self._jobs.find(RESULT, key) or await self._jobs.find(RETRY, key)
         if job is None:
             return Code.NOT_FOUND
         return Code.OK if await self._jobs.retry_now(job.id, operator) else Code.ILLEGAL_STATE

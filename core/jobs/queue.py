@@ -380,7 +380,9 @@ class Jobs:
         assert ending is not None
         job.ending = None
         job.retry_count, job.due_ms, job.last_error = ending.retry_count, ending.due_ms, ending.last_error
-        job.payload, job.lease_until = dict(ending.payload), ending.lease_until
+        if ending.payload is not job.payload:
+            job.payload = dict(ending.payload)
+        job.lease_until = ending.lease_until
         job.retrying = True
 
     # Settling

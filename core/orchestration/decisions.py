@@ -19,6 +19,7 @@ from core.orchestration.table import State
 from core.settings import Settings
 
 BLACKLIST, ABNORMAL, HIGH_RISK, PRE_APPROVAL, LARGE = "blacklist", "abnormal", "high_risk", "pre_approval", "large"
+PAID = "SUCCESS"
 _BY_TYPE = {DepositType.ABNORMAL: ABNORMAL, DepositType.HIGH_RISK: HIGH_RISK, DepositType.PRE_APPROVAL: PRE_APPROVAL}
 
 
@@ -85,7 +86,13 @@ class Decisions:
         return large[p.fields.ccy]
 
     def next_fact(self, p: Procedure, now_ms: int) -> str | None:
-        """The fact that follows at once from the state just reached, or None: somebody or something must act."""
+        """The fact that follows at once from the state just reached, or None: somebody or something must act.
+
+        Nothing more is started for a withdrawal that has been paid: a supervisor who completes it by force in
+        ``deduct_done`` must not have the bank instructed a moment later.
+        """
+        if p.bank_result == PAID:
+            return None
         decide = self._decided.get((p.biz_type, p.state))
         return decide(p, now_ms) if decide else None
 

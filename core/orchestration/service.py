@@ -234,11 +234,10 @@ class Sba:
         if p is None:
             missing = Refusal(Code.NOT_FOUND, "no such Procedure")
             return self._refused(operation.name, f"P{order.procedure_id}", missing, by)
-        undone = None
         refusal = _same_version(p, order.version) or allowed_state(operation, p, by)
         if refusal is None and p.pending:
             if operation.name in _UNDOING:
-                undone = await self._void(p)
+                await self._void(p)
             else:
                 refusal = await self.engine.run(p)
             if operation.name == "CashWithdrawStartTransfer" and p.state in _STARTED:
@@ -248,13 +247,13 @@ class Sba:
             return self._refused(operation.name, f"P{p.id}", refusal, by, p)
         if operation.name == "CashWithdrawStartTransfer":
             return await self._start_transfer(p, order)
-        return await self._state(p, order, await self._fact_of(p, order), undone)
+        return await self._state(p, order, await self._fact_of(p, order))
 
-    async def _state(self, p: Procedure, order: _Order, fact: Fact, undone: Effect | None = None) -> Reply:
+    async def _state(self, p: Procedure, order: _Order, fact: Fact) -> Reply:
         """State a fact in an operator's name and carry out what follows. Where the state has not moved because risk
         control is silent the answer is DEPENDENCY_TIMEOUT: it is asked again until it answers (B-31)."""
         name, before = order.operation.name, p.version
-        refusal = await self.engine.take(p, fact, request=order.request, finished=undone)
+        refusal = await self.engine.take(p, fact, request=order.request)
         if refusal:
             return self._refused(name, f"P{p.id}", refusal, order.by, p)
         try:
@@ -272,22 +271,17 @@ class Sba:
         by_user = name == "CANCEL" and order.by.role is Role.USER
         return Fact(name, "USER_CANCEL" if by_user else "", order.remark, order.by, order.request_id)
 
-    async def _void(self, p: Procedure) -> Effect | None:
-        """Before a decision that undoes what is in flight: the effect in flight, proven not to have happened, for the
-        decision to close; None if there is none, or if it did happen and its outcome was taken first (A-23).
-
-        A question, an instruction or a notice that is still to be asked or given falls away with the decision."""
-        undone: Effect | None = None
-        for effect in sorted(p.pending, key=lambda effect: not effect.name.startswith("TELL_")):
-            if effect.name in _UNDOABLE:
-                done = await self._performers.ask("void", self._risk.void, effect.key)
-                if done is not None and done.code is Code.OK:
-                    await self._take_outcome(p, effect)
-                    return None
-            if undone is not None:
-                await self.engine.supersede(p, undone)
-            undone = effect
-        return undone
+    async def _void(self, p: Procedure) -> None:
+        """Before a decision that undoes what is in flight: prove that it has not happened and never will, and leave it
+        to the decision to replace it; if it did happen, take its outcome first, and the decision meets that (A-23)."""
+        for effect in [effect for effect in p.pending if effect.name in _UNDOABLE]:
+            done = await self._performers.ask("void", self._risk.void, effect.key)
+            if done is not None and done.code is Code.OK:
+                await self._take_outcome(p, effect)
+                return
+            await self.engine.supersede(p, effect)
+        for question in [effect for effect in p.pending if effect.name == "INSPECT"]:
+            await self.engine.supersede(p, question)
 
     async def _take_outcome(self, p: Procedure, effect: Effect) -> None:
         await self.engine.run(p)

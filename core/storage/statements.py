@@ -7,9 +7,10 @@ refused: it would need another text for every length.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Dialect, Insert, MetaData, Table, bindparam, insert
 from sqlalchemy.dialects import mysql, sqlite
@@ -100,7 +101,7 @@ class Statement:
         if len({id(table.metadata) for table in tables}) != 1:
             raise WrongDatabase("a statement touches the tables of exactly one database: "
                                 f"{', '.join(sorted({table.name for table in tables})) or 'none given'}")
-        self._source = source
+        self._source: ClauseElement | Upsert | _Renamed = source
         self.table = tables[0]
         self.metadata: MetaData = tables[0].metadata
         self.sqlite: Prepared | None = None
@@ -108,37 +109,73 @@ class Statement:
 
     def for_sqlite(self) -> Prepared:
         """Compile for SQLite, once."""
-        self.sqlite = _prepare(self._source, SQLITE)
+        source = self._source
+        self.sqlite = source.renamed(SQLITE) if isinstance(source, _Renamed) else _prepare(source, SQLITE)
         return self.sqlite
 
     def for_mysql(self) -> Prepared:
         """Compile for MySQL and MariaDB, once."""
-        self.mysql = _prepare(self._source, MYSQL)
+        source = self._source
+        self.mysql = source.renamed(MYSQL) if isinstance(source, _Renamed) else _prepare(source, MYSQL)
         return self.mysql
+
+    def on_table(self, table: Table) -> Statement:
+        """The same statement on another shard: its text with the other table's name, nothing compiled again."""
+        twin = object.__new__(Statement)
+        twin._source = _Renamed(self, table)
+        twin.table, twin.metadata, twin.sqlite, twin.mysql = table, self.metadata, None, None
+        return twin
 
     @property
     def is_upsert(self) -> bool:
         """MySQL counts an upsert that overwrote as two rows."""
-        return isinstance(self._source, Upsert)
+        source = self._source.template._source if isinstance(self._source, _Renamed) else self._source
+        return isinstance(source, Upsert)
 
     def __repr__(self) -> str:
         return f"Statement({(self.sqlite or self.for_sqlite())[0]!r})"
 
 
-class Sharded:
-    """One statement for every shard of a table: ``APPLY["07"]``, ``FLOW["bochk_202604"]``."""
+class _Renamed(NamedTuple):
+    """A statement told by another one of the same shape and its own table."""
 
-    __slots__ = ("_build", "_made", "_tables")
+    template: Statement
+    table: Table
+
+    def renamed(self, dialect: Dialect) -> Prepared:
+        """The template's text and arguments with this table's name; shard names occur as whole words only."""
+        template = self.template
+        if dialect is SQLITE:
+            text, arguments = template.sqlite or template.for_sqlite()
+        else:
+            text, arguments = template.mysql or template.for_mysql()
+        return re.sub(rf"\b{template.table.name}\b", self.table.name, text), arguments
+
+
+class Sharded:
+    """One statement for every shard of a table: ``APPLY["07"]``, ``FLOW["bochk_202604"]``.
+
+    Declared and compiled for the first shard asked for; the others take its text (100 shards cost one compilation).
+    """
+
+    __slots__ = ("_build", "_made", "_tables", "_template")
 
     def __init__(self, build: Callable[[Table], ClauseElement | Upsert], tables: ShardedTable) -> None:
         self._build, self._tables = build, tables
         self._made: dict[str, Statement] = {}
+        self._template: Statement | None = None
 
     def __getitem__(self, shard: str) -> Statement:
         made = self._made.get(shard)
         if made is None:
-            made = self._made[shard] = Statement(self._build(self._tables[shard]))
+            made = self._made[shard] = self._make(self._tables[shard])
         return made
+
+    def _make(self, table: Table) -> Statement:
+        if self._template is not None:
+            return self._template.on_table(table)
+        self._template = Statement(self._build(table))
+        return self._template
 
 
 def _tables(source: ClauseElement | Upsert) -> Iterator[Table]:

@@ -13,7 +13,8 @@ from core.accounts import Accounts
 from core.banks.airstar import AirstarGateway, Answer, BankRequest, Outcome
 from core.cards.mandates import Mandates
 from core.clock import Clock
-from core.deposits.airstar import SEEN, USED, AirstarDeposits, keep_bank_request
+from core.deposits.airstar import NOTHING_HAPPENED, OUTSIDE_WINDOW, AirstarDeposits
+from core.deposits.bank_requests import ACCEPTED, NEW, OURS, REFUSED, close_request, keep_request
 from core.errors import Code, OutcomeUnknown
 from core.jobs import Again, Done, Exhausted, Job, Jobs, Verdict
 from core.orchestration.records import BST, Effect, Procedure, Reply

@@ -152,8 +152,8 @@ def memory_in_flight(count: int = 10_000) -> dict[str, float]:
 
 def measure() -> dict[str, float]:
     """Every figure of this file. Seconds are CPU seconds of this process: the machine may be shared."""
-    memory = memory_in_flight()
     story(200)
+    memory = memory_in_flight()
     bare, judged, full = story(4_000), story(4_000, judged=True), story(400, wire="full")
     rsa = bench_airstar_wire.measure_rsa(1.0)
     signing_s = full["bank_requests"] * (1 / rsa["sign_per_s"] + 1 / rsa["verify_per_s"])

@@ -128,7 +128,8 @@ def _in(world: World, coroutine: Any) -> float:
 
 def main() -> None:
     measures: dict[str, Callable[[], float]] = {
-        "lock_us": locks, "queue_us": lambda: runs(1, True), "run_us": lambda: runs(1), "run_in_burst_us": lambda: runs(0),
+        "lock_us": locks, "queue_us": lambda: runs(1, True),
+        "run_us": lambda: runs(1), "run_in_burst_us": lambda: runs(0),
         "poll_us": polls,
         "idle_day_25_minute_jobs_s": lambda: idle_day(True), "idle_day_registry_s": lambda: idle_day(False)}
     print(json.dumps({name: round(statistics.median(measure() for _ in range(REPETITIONS)), 3)
