@@ -274,9 +274,9 @@ class World:
         self._keep(self._decide_day(override))
 
     async def _decide_day(self, override: Any) -> None:
-        made = await self.core.calendar_book.decide(
+        made = await self._served(lambda core: core.calendar_book.decide(
             Market[override.market], from_yyyymmdd(override.date), is_open=not override.closed,
-            known_from_ms=override.known_from, operator="staff_4001", role=Role.SETTLEMENT)
+            known_from_ms=override.known_from, operator="staff_4001", role=Role.SETTLEMENT))
         if isinstance(made, Refusal):
             raise Misconfigured(made.detail, where="overrides", remedy="see nostro spec scenario-schema")
 

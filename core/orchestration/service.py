@@ -50,6 +50,7 @@ _UNDOABLE = ("FREEZE", "DEDUCT", "REFREEZE", "RESTORE", "RELEASE", "CONSUME", "S
 _ENDS_IN = {"CashDepositReverse": ("end_reverse",), "CashWithdrawForceProcess Complete": ("end_ok", "end_reverse")}
 # What a creation's request id stands for: the same id with another of these is another request.
 _IDENTITY = ("nn_uid", "trade_acc_id", "market", "ccy", "amount", "is_bs_transfer", "transaction_id", "task_id")
+_REASONS = {"CashDepositManualReject": "MANUAL_REJECT"}  # where the fact alone would say something else
 _UNDOING = ("CashWithdrawReject", "CashWithdrawForceProcess")
 _CREATIONS: dict[str, str] = {BizType.CASH_DEPOSIT: "CashDepositCreate", BizType.CASH_WITHDRAW: "CashWithdrawCreate"}
 _STARTED = (W.TRANSFER_AUTO, W.TRANSFER_MANUAL, W.MOVE_NEXT, W.WAITING_TRADE)
@@ -268,8 +269,8 @@ class Sba:
 
     async def _fact_of(self, p: Procedure, order: _Order) -> Fact:
         name = order.operation.fact or await self._force_fact(p, order.params)
-        by_user = name == "CANCEL" and order.by.role is Role.USER
-        return Fact(name, "USER_CANCEL" if by_user else "", order.remark, order.by, order.request_id)
+        reason = "USER_CANCEL" if order.by.role is Role.USER else _REASONS.get(order.operation.name, "")
+        return Fact(name, reason, order.remark, order.by, order.request_id)
 
     async def _void(self, p: Procedure) -> None:
         """Before a decision that undoes what is in flight: prove that it has not happened and never will, and leave it

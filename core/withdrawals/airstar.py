@@ -3,26 +3,29 @@ pulls what customers began at the bank (orchestration.md §5.2, channels.md §2,
 
 One reference per attempt, written with the job that sends it: however often the job runs, the bank pays once.
 Nothing here releases money on silence: after ten polls the freeze stays, after two hours it stays, and people decide.
+What has been decided is not sent any more, and nothing is sent outside the bank's window (WIN-02).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from core.accounts import Accounts
 from core.banks.airstar import AirstarGateway, Answer, BankRequest, Outcome
-from core.cards.mandates import Mandates
+from core.cards.mandates import Mandate, Mandates
 from core.clock import Clock
 from core.deposits.airstar import NOTHING_HAPPENED, OUTSIDE_WINDOW, AirstarDeposits
-from core.deposits.bank_requests import ACCEPTED, NEW, OURS, REFUSED, close_request, keep_request
-from core.errors import Code, OutcomeUnknown
-from core.jobs import Again, Done, Exhausted, Job, Jobs, Verdict
+from core.deposits.bank_requests import ACCEPTED, NEW, OURS, REFUSED, STATE, close_request, keep_request
+from core.errors import Code
+from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.orchestration.records import BST, Effect, Procedure, Reply
 from core.orchestration.service import Sba
 from core.settings import Settings
 from core.storage import Database, UniqueViolation
 from core.withdrawals.tasks import Withdrawals
 
+WINDOW_CLOSED: Final = 140630010
 TRANSFER, SYNC, ACKNOWLEDGE = "AsbBstTransfer", "SyncAsbBstWithdraw", "AsbBstAcknowledge"
 
 
@@ -67,11 +70,13 @@ class AirstarWithdrawals:
         assert task is not None, key
         mandate = await self._mandates.of_card(task.card_id)
         async with self._db.transaction() as tx:
+            reference = await self._deposits.reference(tx)
             payload = {
-                "procedure": p.id, "ref": await self._deposits.reference(tx), "mandate": mandate.mandate_id if mandate
+                "procedure": p.id, "ref": reference, "mandate": mandate.mandate_id if mandate
                 else "", "market": p.market, "ccy": p.withdraw.ccy, "amount": p.withdraw.amount,
-                "bank_request": task.request_id or None, "request": "", "sent": 0}
+                "bank_request": task.request_id or None, "attempt": p.attempt_no, "request": "", "sent": 0}
             await self._jobs.enqueue(tx, TRANSFER, key, payload, self._clock.now_ms(), self._poll_max)
+            tx.after_commit(lambda: self._deposits.unsent.add(reference))
 
     # Sending and polling
 
@@ -79,15 +84,51 @@ class AirstarWithdrawals:
         return await (self._poll(job) if job.payload["request"] else self._send(job))
 
     async def _send(self, job: Job) -> Verdict:
-        w = job.payload
-        answer = await self._gateway.withdraw(
-            w["ref"], w["mandate"], w["market"], w["ccy"], w["amount"], w["bank_request"], w["sent"] + 1)
+        w, unsent = job.payload, self._deposits.unsent
+        if not await self._still_wanted(w):
+            return Failed("decided before it was sent")
+        certain = unsent.take(w["ref"])
+        if self._deposits.window_opens() > self._clock.now_ms():
+            return await self._too_late(job, certain)
+        answer = await self._instruct_bank(w, 1 if certain else max(2, w["sent"] + 1))
         if answer.outcome is Outcome.ACCEPTED:
-            await self._sba.note_bank(w["procedure"], request_id=answer.request_id, bank_ack_at=self._clock.now_ms())
-            return Again(self._clock.now_ms() + self._poll_ms, counts=False, payload=w | {"request": answer.request_id})
-        if answer.outcome is Outcome.REJECTED:
+            return await self._accepted(job, answer.request_id)
+        if answer.outcome in NOTHING_HAPPENED:
+            unsent.add(w["ref"])
+        if answer.outcome in (Outcome.REJECTED, Outcome.NOT_FOUND):
             return await self._result(job, answer, success=False)
         return await self._send_again(job, answer)
+
+    async def _still_wanted(self, w: Mapping[str, Any]) -> bool:
+        """Whether this attempt still waits for the bank: a person may have decided while it could not be sent."""
+        shown = await self._sba.procedure(w["procedure"])
+        return shown is not None and shown["state"] == "pending(transfer_auto)" and shown["attempt_no"] == w["attempt"]
+
+    async def _too_late(self, job: Job, certain: bool) -> Verdict:
+        """The window has closed since the gates were open: what was surely not sent fails, else the bank is asked."""
+        if certain:
+            self._deposits.unsent.add(job.payload["ref"])
+            return await self._result(job, Answer(Outcome.REJECTED, "", WINDOW_CLOSED, OUTSIDE_WINDOW), success=False)
+        return Again(self._clock.now_ms() + self._poll_ms, OUTSIDE_WINDOW, counts=False,
+                     payload=job.payload | {"request": "?"})
+
+    async def _instruct_bank(self, w: Mapping[str, Any], number: int) -> Answer:
+        """Send the instruction; for one that the customer began at the bank, after we have accepted it there."""
+        if w["bank_request"]:
+            answer = await self._gateway.acknowledge(w["bank_request"], True, transfer_ref_id=w["ref"], attempt=number)
+            if answer.outcome is not Outcome.ACCEPTED:
+                return answer
+        return await self._gateway.withdraw(
+            w["ref"], w["mandate"], w["market"], w["ccy"], w["amount"], w["bank_request"], number)
+
+    async def _accepted(self, job: Job, request_id: str) -> Verdict:
+        w, now = job.payload, self._clock.now_ms()
+        await self._sba.note_bank(w["procedure"], request_id=request_id, bank_ack_at=now)
+        ours = BankRequest(request_id, "OUT", w["mandate"], w["market"], w["ccy"], w["amount"], now, OURS)
+        async with self._db.transaction() as tx:
+            if await tx.first(STATE, {"request": request_id}) is None:
+                await keep_request(tx, ours, now, OURS)
+            return await job.settle(tx, Again(now + self._poll_ms, counts=False, payload=w | {"request": request_id}))
 
     async def _send_again(self, job: Job, answer: Answer) -> Verdict:
         """Busy: wait as documented. Silence: the same reference again, three times, then ask by reference (A-40)."""
@@ -112,7 +153,7 @@ class AirstarWithdrawals:
         if answer.outcome in (Outcome.SUCCESS, Outcome.FAILED):
             return await self._result(job, answer, success=answer.outcome is Outcome.SUCCESS)
         if poll < self._poll_max:
-            return Again(job.due_ms + self._poll_ms, str(answer.code or ""))
+            return Again(job.next_on_grid(self._poll_ms, self._clock.now_ms()), str(answer.code or ""))
         return await self._exhaust(job, poll, answer)
 
     async def _exhaust(self, job: Job, poll: int, answer: Answer) -> Verdict:
@@ -131,8 +172,9 @@ class AirstarWithdrawals:
         answer = await self._ask(job, job.retry_count + 1)
         if answer.outcome in (Outcome.SUCCESS, Outcome.FAILED):
             return await self._result(job, answer, success=answer.outcome is Outcome.SUCCESS)
-        if job.due_ms + self._sync_ms <= job.payload["until"]:
-            return Again(job.due_ms + self._sync_ms, str(answer.code or ""))
+        following = job.next_on_grid(self._sync_ms, self._clock.now_ms())
+        if following <= job.payload["until"]:
+            return Again(following, str(answer.code or ""))
         p = job.payload["procedure"]
         reply = await self._sba.procedure(p)
         if reply is not None and reply["state"] == "pending(transfer_auto)":
@@ -165,44 +207,43 @@ class AirstarWithdrawals:
 
     async def pull_bank_requests(self) -> int:
         """SyncAsbBstWithdraw, pull: a Task for each withdrawal that a customer began at the bank and we do not know;
-        returns how many were new. It looks back two periods, so a failed pull loses nothing."""
-        now = self._clock.now_ms()
-        answer = await self._gateway.bank_requests("OUT", now - 2 * self._pull_ms, now + 1)
-        if answer.outcome is not Outcome.ACCEPTED:
-            raise OutcomeUnknown(f"bank-requests: {answer.message or answer.code}")
-        fresh = 0
-        for item in answer.data["items"]:
-            if await self._db.first(SEEN, {"request": item.request_id}) is None:
-                fresh += await self._keep(item)
-        return fresh
+        returns how many were new (JOB-016)."""
+        return await self._deposits.pulls.take("OUT", self._pull_ms, self._keep)
 
     async def _keep(self, item: BankRequest) -> int:
         """Accept or refuse at the bank by a job of its own, and for an accepted one a Task in the same transaction."""
-        now = self._clock.now_ms()
         mandate = await self._mandates.by_mandate_id(item.mandate_id)
-        accept = mandate is not None and mandate.covers(item.market)
+        account = await self._accounts.trade_account(mandate.uid, item.market) if mandate is not None else 0
+        objection = await self._objection(item, mandate, account)
+        card_no = await self._accounts.card_no(mandate.card_id) if mandate is not None else ""
+        now = self._clock.now_ms()
         try:
             async with self._db.transaction() as tx:
-                await keep_bank_request(tx, item, now)
+                await keep_request(tx, item, now, REFUSED if objection else NEW)
                 await self._jobs.enqueue(tx, ACKNOWLEDGE, item.request_id, {
-                    "request": item.request_id, "accept": accept}, now, self._resend_max)
-                if mandate is not None and accept:
-                    account = await self._accounts.trade_account(mandate.uid, item.market)
+                    "request": item.request_id, "objection": objection}, now, self._resend_max)
+                if mandate is not None and not objection:
                     task = await self._withdrawals.new(
                         tx, uid=mandate.uid, trade_acc_id=account, market=item.market, card_id=mandate.card_id,
-                        card_no=await self._accounts.card_no(mandate.card_id), bank_code="airstar", ccy=item.ccy,
+                        card_no=card_no, bank_code="airstar", ccy=item.ccy,
                         amount=item.amount, method=BST, template="bank_launched", bank_launched=1,
                         request_id=item.request_id)
-                    await tx.execute(USED, {"b_request": item.request_id, "apply_id": None, "task_id": task.id,
-                                            "state": "ACCEPTED", "updated_at": now})
+                    await close_request(tx, item.request_id, now, ACCEPTED, task_id=task.id)
         except UniqueViolation:
             return 0
         return 1
 
+    async def _objection(self, item: BankRequest, mandate: Mandate | None, account: int) -> str:
+        """Why a withdrawal begun at the bank is refused there at once, or "" (A-69)."""
+        if mandate is None or not mandate.covers(item.market):
+            return "authorization is not open"
+        short = await self._accounts.settled_cash(account, item.ccy) < item.amount
+        return "insufficient balance" if short else ""
+
     async def _acknowledge(self, job: Job) -> Verdict:
-        accept = job.payload["accept"]
+        objection = job.payload["objection"]
         answer = await self._gateway.acknowledge(
-            job.payload["request"], accept, "" if accept else "authorization is not open", attempt=job.retry_count + 1)
+            job.payload["request"], not objection, objection, attempt=job.retry_count + 1)
         if answer.outcome in (Outcome.ACCEPTED, Outcome.REJECTED):
             return Done()
         return Again(self._clock.now_ms() + self._resend_ms, str(answer.code or answer.message))

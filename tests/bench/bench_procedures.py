@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from core.trace import Trace
+from emulators.airstar.keys import in_memory
 from emulators.loop import LoopClock, SimLoop
 from reports.model import RunModel
 from scenarios.facts import RunFacts
@@ -155,8 +156,8 @@ def measure() -> dict[str, float]:
     story(200)
     memory = memory_in_flight()
     bare, judged, full = story(4_000), story(4_000, judged=True), story(400, wire="full")
-    rsa = bench_airstar_wire.measure_rsa(1.0)
-    signing_s = full["bank_requests"] * (1 / rsa["sign_per_s"] + 1 / rsa["verify_per_s"])
+    signs, verifies = bench_airstar_wire.rsa(in_memory())
+    signing_s = full["bank_requests"] * (1 / signs + 1 / verifies)
     return {
         "messages_procedures_per_cpu_s": bare["finished"] / bare["cpu"],
         "messages_judged_procedures_per_cpu_s": judged["finished"] / judged["cpu"],

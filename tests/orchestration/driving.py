@@ -6,7 +6,7 @@ they are written into the row, as a database restored from elsewhere might hold 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, update
@@ -190,13 +190,13 @@ class Way(NamedTuple):
     label: str
     drive: Callable[[Rig], Awaitable[Shown]]
     start: str = "2026-03-12 10:00"
-    settings: dict[str, Any] = {}
+    settings: Mapping[str, Any] = {}
     planted: bool = False
 
     @property
     def world(self) -> dict[str, Any]:
         """Arguments of `play`."""
-        return {"start": self.start, "settings": QUICK | self.settings, "planted": self.planted}
+        return {"start": self.start, "settings": {**QUICK, **self.settings}, "planted": self.planted}
 
     async def reached(self, rig: Rig) -> Shown:
         shown = await self.drive(rig)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pytest
@@ -45,7 +45,7 @@ class Rule(NamedTuple):
     states: tuple[str, ...]
     roles: tuple[str, ...]
     leads_to: str
-    params: dict[str, Any] = {}
+    params: Mapping[str, Any] = {}
 
 
 # orchestration.md §4.1 and §4.2, with A-20 (cancel), A-22 (poll_exhausted), A-36 (system for CGB), A-68 (new(blank)).
