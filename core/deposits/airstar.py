@@ -71,6 +71,14 @@ class Unsent:
         return certain
 
 
+def believed(answer: Answer, certain: bool) -> Answer:
+    """The answer to a sending, as far as it tells of the reference: "not now" is said at the bank's door, and says
+    nothing of an earlier sending whose fate is unknown (AIR-07)."""
+    if certain or answer.outcome is not Outcome.RETRYABLE:
+        return answer
+    return answer._replace(outcome=Outcome.UNKNOWN)
+
+
 class AirstarDeposits:
     """The deposit side of Airstar in one core."""
 
@@ -173,6 +181,7 @@ class AirstarDeposits:
         answer = await self._gateway.deposit(
             apply.bank_ref_id, apply.mandate_id, apply.market, apply.ccy, apply.amount,
             1 if certain else max(2, number))
+        answer = believed(answer, certain)
         if answer.outcome in NOTHING_HAPPENED:
             self.unsent.add(apply.bank_ref_id)
         return answer

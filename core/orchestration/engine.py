@@ -100,6 +100,8 @@ class Engine:
         self._lease_ms: int = settings["sba.outbox.lease_ms"]
         self._held: dict[int, tuple[str, int]] = {}  # Procedure -> token of its lock, epoch ms until which it holds
         self._replaced: dict[int, list[Effect]] = {}  # Procedure whose lock is held -> effects a decision replaces
+        self._timers: dict[int, asyncio.TimerHandle] = {}  # Procedure -> when it is resumed
+        self._resuming: dict[int, None] = {}
         self._alerted: dict[int, None] = {}  # effects whose failing was alerted; forgotten at a restart
 
     # Reading
@@ -385,33 +387,50 @@ class Engine:
             self._alerted[effect.id] = None
             raise_alert(self._trace, rule, f"P{p.id}", f"{effect.name} has failed {tries} times: {why}")
         p.pending = [effect._replace(tries=tries) if other.id == effect.id else other for other in p.pending]
-        self._call_later(p.id, self._retry_ms)
+        self._call_later(p.id)
 
-    def _call_later(self, procedure_id: int, delay_ms: int) -> None:
-        asyncio.get_running_loop().call_later(
-            delay_ms / 1000, lambda: self._spawn(self.resume(procedure_id)))
+    def _call_later(self, procedure_id: int) -> None:
+        """One timer per Procedure, however many ask for it: what stays silent must not be asked ever more often."""
+        if procedure_id not in self._timers:
+            self._timers[procedure_id] = asyncio.get_running_loop().call_later(
+                self._retry_ms / 1000, self._wake, procedure_id)
+
+    def _wake(self, procedure_id: int) -> None:
+        del self._timers[procedure_id]
+        self._spawn(self.resume(procedure_id))
 
     async def resume(self, procedure_id: int) -> None:
         """Go on with whatever is pending for a Procedure: after silence, a crash, or a lost worker."""
+        if procedure_id in self._resuming:
+            return
+        self._resuming[procedure_id] = None
+        try:
+            await self._resume(procedure_id)
+        finally:
+            del self._resuming[procedure_id]
+
+    async def _resume(self, procedure_id: int) -> None:
         token = await self.lock(procedure_id)
         if token is None:
-            self._call_later(procedure_id, self._retry_ms)
+            self._call_later(procedure_id)
             return
         try:
             p = await self.load(procedure_id)
             if p is not None:
                 await self.run(p)
         except StaleVersion:
-            self._call_later(procedure_id, self._retry_ms)
+            self._call_later(procedure_id)
         finally:
             await self.unlock(procedure_id, token)
 
     async def sweep(self) -> int:
-        """Resume every Procedure whose effect is overdue; returns how many. Run at start and periodically."""
+        """Resume every Procedure whose effect is overdue and that is not looked after here already; returns how many.
+        Run at start and periodically."""
         due = await self._db.all(R.EFFECTS_DUE, {"now": self._clock.now_ms()})
-        for (procedure_id,) in due:
+        forgotten = [row[0] for row in due if row[0] not in self._timers and row[0] not in self._resuming]
+        for procedure_id in forgotten:
             self._spawn(self.resume(procedure_id))
-        return len(due)
+        return len(forgotten)
 
     async def supersede(self, p: Procedure, effect: Effect) -> None:
         """Leave out an effect that is proven not to have happened and never will (its key was voided).

@@ -15,7 +15,7 @@ from core.accounts import Accounts
 from core.banks.airstar import AirstarGateway, Answer, BankRequest, Outcome
 from core.cards.mandates import Mandate, Mandates
 from core.clock import Clock
-from core.deposits.airstar import NOTHING_HAPPENED, OUTSIDE_WINDOW, AirstarDeposits
+from core.deposits.airstar import NOTHING_HAPPENED, OUTSIDE_WINDOW, AirstarDeposits, believed
 from core.deposits.bank_requests import ACCEPTED, NEW, OURS, REFUSED, STATE, close_request, keep_request
 from core.errors import Code
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
@@ -90,7 +90,7 @@ class AirstarWithdrawals:
         certain = unsent.take(w["ref"])
         if self._deposits.window_opens() > self._clock.now_ms():
             return await self._too_late(job, certain)
-        answer = await self._instruct_bank(w, 1 if certain else max(2, w["sent"] + 1))
+        answer = believed(await self._instruct_bank(w, 1 if certain else max(2, w["sent"] + 1)), certain)
         if answer.outcome is Outcome.ACCEPTED:
             return await self._accepted(job, answer.request_id)
         if answer.outcome in NOTHING_HAPPENED:

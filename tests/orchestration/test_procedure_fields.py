@@ -28,9 +28,10 @@ from tests.orchestration.driving import (
     create_deposit,
     create_withdrawal,
     deposit_in_review,
+    speak,
     way_to,
 )
-from tests.rig import Rig, play
+from tests.rig import SUPERVISOR, SYSTEM, USER, Rig, play
 
 INSERT = Statement(insert(proc_info))
 
@@ -151,8 +152,6 @@ def test_the_version_starts_at_1_and_grows_by_1_with_each_step_on_every_way(way:
         moves = rig.of_kind("procedure", id=shown["id"])
         assert [move["version"] for move in moves] == list(range(1, shown["version"] + 1))
         assert len(await rig.sba.history(shown["id"])) == shown["version"]
-        from tests.orchestration.driving import speak
-
         speak(rig)
 
     play(story, **way.world)
@@ -203,9 +202,6 @@ def test_a_rolled_back_withdrawal_that_was_completed_by_force_has_no_reason():
     async def story(rig: Rig) -> None:
         shown = await way_to("pending(return)").reached(rig)
         assert shown["reason"] == "MANUAL_TRANSFER_FAILED"
-        from tests.orchestration.driving import speak
-        from tests.rig import SUPERVISOR
-
         speak(rig)
         reply = await rig.operate("CashWithdrawForceProcess", shown, SUPERVISOR, action="Complete",
                                   bank_status="TRANSFERRED")
@@ -217,8 +213,6 @@ def test_a_rolled_back_withdrawal_that_was_completed_by_force_has_no_reason():
 @pytest.mark.req("SBA-PROC-10")
 def test_no_deposit_is_ever_cancelled_whatever_is_asked_of_it():
     async def story(rig: Rig) -> None:
-        from tests.rig import SUPERVISOR, SYSTEM, USER
-
         shown = await deposit_in_review(rig)
         for by in (SUPERVISOR, SYSTEM, USER):
             assert not (await rig.operate("CashWithdrawCancel", shown, by)).ok
@@ -230,17 +224,20 @@ def test_no_deposit_is_ever_cancelled_whatever_is_asked_of_it():
 @pytest.mark.req("SBA-PROC-11")
 def test_a_bank_acknowledgement_is_shown_as_transfer_done_and_stored_as_a_moment():
     async def story(rig: Rig) -> None:
-        rig.world.bank.fault("silence", message="withdraw")
+        rig.core.jobs.pause("AsbBstTransfer")
         shown = await rig.withdrawn("pending(transfer_auto)")
         assert (shown["shown_state"], shown["bank_ack_at"]) == ("pending(transfer_auto)", None)
-        await rig.sba.note_bank(shown["id"], bank_ack_at=rig.now_ms)
+        sent_from = rig.now_ms
+        rig.core.jobs.resume("AsbBstTransfer")
+        await asyncio.sleep(2)
         shown = await rig.sba.procedure(shown["id"])
         assert (shown["state"], shown["shown_state"]) == ("pending(transfer_auto)", "pending(transfer_done)")
-        assert shown["bank_ack_at"] == rig.now_ms
+        assert sent_from < shown["bank_ack_at"] <= rig.now_ms
         assert (shown["status"], shown["ext_status"]) == ("pending", "transfer_auto")
-        assert "transfer_done" not in [row.to_ext_status for row in await rig.sba.history(shown["id"])]
+        assert len(await rig.sba.history(shown["id"])) == shown["version"]
+        await rig.reach(lambda: rig.sba.procedure(shown["id"]), "end_ok(transfer_done)")
 
-    play(story, planted=True)
+    play(story)
 
 
 # Several markets
