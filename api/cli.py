@@ -17,8 +17,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from core.errors import Misconfigured, NostroError
+from emulators.guard import Nondeterminism
 
 PASSED, VIOLATED, WRONG_USAGE, NOT_DETERMINISTIC, INCONCLUSIVE = range(5)
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="nostro", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -38,24 +40,25 @@ def _print_json(value: Any) -> None:
 
 @app.command()
 def run(
-    scenario: Annotated[str, typer.Argument(help="A name of the library (`nostro scenarios`) or a path to a YAML file.")],
+    scenario: Annotated[str, typer.Argument(help="A name (see `nostro scenarios`) or a path to a YAML file.")],
     seed: Annotated[int | None, typer.Option(help="Seed of every random stream; the file's by default.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overlay a setting.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; runs/SCENARIO-SEED by default.")] = None,
     as_json: JsonFlag = False,
-    keep_databases: Annotated[bool, typer.Option("--keep-databases", help="Leave the four databases in the folder.")] = False,
+    keep_databases: Annotated[
+        bool, typer.Option("--keep-databases", help="Leave the four databases in the folder.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Run twice and compare the trace hashes.")] = False,
 ) -> None:
     """Run a scenario in virtual time and write its report."""
     from core.settings import Settings
-    from scenarios.reading import load, parse_set
     from scenarios.names import names
+    from scenarios.reading import load, parse_set
     from scenarios.runner import run as run_scenario
 
     overlay = dict(parse_set(text, Settings()) for text in set_ or [])
     loaded = load(scenario, names(), seed=seed, overlay=overlay)
     folder = out or Path("runs") / f"{loaded.name}-{loaded.seed}"
-    with _progress(silent=as_json) as report:
+    with _Watched(silent=as_json) as report:
         result = run_scenario(scenario, seed=seed, overlay=overlay, folder=folder, keep_databases=keep_databases,
                               progress=report)
     if check:
@@ -86,7 +89,9 @@ class _Reporter:
         self._progress.update(self._task, completed=virtual_ms, events=events, clock=f"+{hours}:{rest:02d} h")
 
 
-class _progress:  # noqa: N801 - a context manager used like a function
+class _Watched:
+    """Shows a run's progress while the block lasts."""
+
     def __init__(self, *, silent: bool) -> None:
         console = Console(stderr=True)
         self._progress = Progress(
@@ -150,15 +155,18 @@ def diagrams(out: Annotated[Path, typer.Option(help="Folder for the SVG files.")
 
 @spec.command("jobs")
 def jobs(as_json: JsonFlag = False) -> None:
-    """The job registry by domain: documented and actual counts, and which jobs are not built yet."""
-    from core.jobs import REGISTRY
+    """The job registry by domain, with the documented counts beside the actual ones."""
+    from core.jobs import domains
 
-    rows = [{"name": job.name, "owner": " ".join(job.owner), "domain": str(job.domain)} for job in REGISTRY]
+    rows = domains()
     if as_json:
-        _print_json(rows)
+        _print_json([row._asdict() for row in rows])
         return
     for row in rows:
-        typer.echo(f"{row['domain']:18} {row['name']:28} {row['owner']}")
+        documented = f"about {row.documented} documented, " if row.documented else ""
+        typer.echo(f"{row.domain}: {documented}{row.actual} registered")
+        for name in (*row.jobs, *(f"{name} (support)" for name in row.support)):
+            typer.echo(f"  {name}")
 
 
 @config.command("show")
@@ -169,7 +177,8 @@ def show_config(prefix: Annotated[str, typer.Argument(help="Only keys that begin
 
     chosen = {key: leaf for key, leaf in Settings().effective().items() if key.startswith(prefix)}
     if not chosen:
-        raise Misconfigured(f"no setting begins with {prefix!r}", where="config show", remedy="see `nostro config show`")
+        raise Misconfigured(f"no setting begins with {prefix!r}", where="config show",
+                            remedy="see `nostro config show`")
     if as_json:
         _print_json(chosen)
         return
@@ -188,17 +197,32 @@ def explain_config(key: str) -> None:
 
 
 def main() -> None:
-    """Entry point: our own errors become one readable message and an exit code."""
+    """Entry point: every error becomes one readable message on standard error and an exit code."""
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
     try:
-        app(standalone_mode=True)
-    except Misconfigured as wrong:
-        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {escape(str(wrong))}", highlight=False)
-        sys.exit(WRONG_USAGE)
-    except NostroError as fault:
-        Console(stderr=True, soft_wrap=True).print(f"[red]stopped:[/red] {escape(str(fault))}", highlight=False)
-        sys.exit(INCONCLUSIVE)
+        app()
+    except SystemExit as end:
+        # Typer says 130 for an interruption, as shells do; of a run nothing can be concluded then.
+        return INCONCLUSIVE if end.code == INTERRUPTED else int(end.code or PASSED)
     except KeyboardInterrupt:
-        sys.exit(INCONCLUSIVE)
+        return _say("stopped", "interrupted; what was written so far is incomplete", INCONCLUSIVE)
+    except Misconfigured as wrong:
+        return _say("error", str(wrong), WRONG_USAGE)
+    except OSError as failure:
+        return _say("error", f"{failure.strerror or failure}: {failure.filename or ''}".rstrip(": "), WRONG_USAGE)
+    except Nondeterminism as differs:
+        return _say("not deterministic", str(differs), NOT_DETERMINISTIC)
+    except NostroError as fault:
+        return _say("stopped", str(fault), INCONCLUSIVE)
+    return PASSED
+
+
+def _say(what: str, detail: str, code: int) -> int:
+    Console(stderr=True, soft_wrap=True).print(f"[red]{what}:[/red] {escape(detail)}", highlight=False)
+    return code
 
 
 if __name__ == "__main__":

@@ -105,8 +105,17 @@ class Settings(Mapping[str, Any]):
 def _fitting(key: str, value: Any, default: Any) -> Any:
     """The overlay value if its type fits the default's (an int serves as float); else an error."""
     if default is None or value is None or type(value) is type(default):
-        return value
+        return _in_range(key, value, default)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _in_range(key, float(value), default)
     raise Misconfigured(f"{key}: {value!r} is a {type(value).__name__}, the default {default!r} "
                         f"is a {type(default).__name__}", where="settings", remedy="give a value of that type")
+
+
+def _in_range(key: str, value: Any, default: Any) -> Any:
+    """Periods, limits and shares are not negative, and a whole number that counts something is at least 1."""
+    least = 1 if type(default) is int and default >= 1 else 0
+    if type(value) in (int, float) and default >= 0 and not value >= least:
+        raise Misconfigured(f"{key}: {value!r} is too small", where="settings",
+                            remedy=f"give {least} or more; the default is {default!r}")
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -11,6 +12,10 @@ from scenarios.expectations import Balance, Step
 from scenarios.schema import ENDED, OPEN, Target
 
 Who = str | int
+
+
+_OF_PROCEDURE = re.compile(r"P\d+:")
+"""How the idempotency keys of SBA's postings begin."""
 
 
 class _Wish(NamedTuple):
@@ -43,6 +48,7 @@ class RunFacts:
         self._histories: dict[int, list[Step]] = {}
         self._refs: dict[int, list[str]] = {}
         self._effects: dict[str, list[str]] = {}
+        self._foreign: Counter[tuple[int, str]] = Counter()
         self._alerts: Counter[tuple[str, str]] = Counter()
         self._contradicted: dict[str, None] = {}
         self._jobs: dict[int, tuple[str, str, int]] = {}
@@ -51,7 +57,7 @@ class RunFacts:
         self._readers: dict[str, Callable[[Event], None]] = {
             "procedure": self._on_procedure, "apply": self._on_wish, "task": self._on_wish, "note": self._on_note,
             "alert": self._on_alert, "job": self._on_job, "notify": self._on_notify, "refused": self._on_refused,
-            "bank.book": self._on_book}
+            "bank.book": self._on_book, "posting": self._on_posting}
 
     def __call__(self, event: Event) -> None:
         reader = self._readers.get(event[2])
@@ -99,6 +105,12 @@ class RunFacts:
 
     def _on_book(self, event: Event) -> None:
         self._effects.setdefault(event[4]["ref"], []).append(event[4]["op"])
+
+    def _on_posting(self, event: Event) -> None:
+        data = event[4]
+        if not _OF_PROCEDURE.match(data["key"]):
+            self._foreign[data["account"], data["ccy"]] -= sum(
+                delta for bucket, delta in data["legs"] if bucket == "external")
 
     # Answering
 
@@ -162,6 +174,14 @@ class RunFacts:
         return sum(op in (None, done) for ref in refs for done in self._effects.get(ref, []))
 
     # For the reconciliation
+
+    def foreign(self) -> Counter[tuple[int, str]]:
+        """(account, ccy) -> minor units that came or went by other hands than SBA's: opening balances, trades."""
+        return self._foreign
+
+    def references(self) -> Iterator[str]:
+        """Every reference under which the bank moved money, in order."""
+        return iter(self._effects)
 
     def effects(self, ref: str) -> list[str]:
         """Operations of the bank's book under a reference, in order."""

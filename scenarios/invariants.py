@@ -22,6 +22,7 @@ INVARIANTS: dict[str, str] = {
     "table_transitions": "a Procedure moves only along its table",
     "one_bank_effect": "the bank moves money at most once per reference, and one reference per attempt pays",
     "books_agree": "the bank's book and ours agree, or what is in flight explains the difference",
+    "explained_totals": "an account's total changes only by deposits credited, withdrawals completed and reversals",
 }
 _BUCKETS = ("available", "frozen", "in_transit")
 

@@ -2,17 +2,23 @@
 
 Every movement in the bank's book has a state of ours that explains it, and every credit and payment of ours a
 movement. What is under way, waits for a person, or was refunded and waits for its reversal, explains a difference.
+The total of every account is what its Procedures made it (FRZ-06).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import orjson
 from sqlalchemy import func, select
 
+from core.domain import JobState
 from core.storage import Statement
-from core.storage.procedure import flow, proc_info
+from core.storage.assets import balance
+from core.storage.primary import queue
+from core.storage.procedure import flow, outbox, proc_cash_deposit, proc_cash_withdraw, proc_info
 
 if TYPE_CHECKING:
     from scenarios.world import World
@@ -25,20 +31,66 @@ FLOWS = Statement(select(flow.c.procedure_id, func.count(flow.c.id)).group_by(fl
 VERSIONS = Statement(select(proc_info.c.id, proc_info.c.version, proc_info.c.biz_type, proc_info.c.status,
                             proc_info.c.hold_id).order_by(proc_info.c.id))
 
+TOTALS = Statement(select(balance.c.trade_acc_id, balance.c.ccy,
+                          balance.c.available + balance.c.frozen + balance.c.in_transit)
+                   .order_by(balance.c.trade_acc_id, balance.c.ccy))
+DEPOSITS = Statement(select(proc_info.c.id, proc_info.c.trade_acc_id, proc_info.c.status, proc_cash_deposit.c.ccy,
+                            proc_cash_deposit.c.amount)
+                     .where(proc_cash_deposit.c.procedure_id == proc_info.c.id).order_by(proc_info.c.id))
+WITHDRAWALS = Statement(select(proc_info.c.id, proc_info.c.trade_acc_id, proc_info.c.status, proc_cash_withdraw.c.ccy,
+                               proc_cash_withdraw.c.amount)
+                        .where(proc_cash_withdraw.c.procedure_id == proc_info.c.id).order_by(proc_info.c.id))
+UNDER_WAY = Statement(select(outbox.c.procedure_id).where(outbox.c.state == 0).group_by(outbox.c.procedure_id)
+                      .order_by(outbox.c.procedure_id))
+SENDERS = Statement(select(queue.c.payload).where(
+    queue.c.event.in_(("AsbBstTransfer", "AsbBstCreateFromBankJob")), queue.c.state != int(JobState.DONE))
+    .order_by(queue.c.id))
+
 # Statuses of an Apply under which the bank may have collected although we have not credited.
 _COLLECTED_NOT_CREDITED = ("INIT", "CREDITING", "REJECTED")
 
 
 async def reconcile(world: World) -> list[Finding]:
     """Everything that does not fit; empty when all is well."""
-    return [*await _databases(world), *_deposits(world), *_withdrawals(world)]
+    return [*await _databases(world), *await _totals(world), *_deposits(world), *_withdrawals(world),
+            *await _strangers(world)]
+
+
+async def _totals(world: World) -> list[Finding]:
+    """Each account's total against what Procedures (and other hands, such as trades) did to it."""
+    databases = world.databases
+    under_way = dict.fromkeys(row[0] for row in await databases.procedure.all(UNDER_WAY, {}))
+    wanted, slack = Counter(world.facts.foreign()), Counter[tuple[int, str]]()
+    for statement, sign in ((DEPOSITS, 1), (WITHDRAWALS, -1)):
+        for procedure_id, account, status, ccy, amount in await databases.procedure.all(statement, {}):
+            if procedure_id in under_way:
+                slack[account, ccy] += amount
+            if status == "end_ok":
+                wanted[account, ccy] += sign * amount
+    found: list[Finding] = []
+    for account, ccy, total in await databases.assets.all(TOTALS, {}):
+        if abs(total - wanted[account, ccy]) > slack[account, ccy]:
+            found.append(("explained_totals", f"account {account} has {total} {ccy}, its Procedures make "
+                          f"{wanted[account, ccy]}", "run"))
+    return found
+
+
+async def _strangers(world: World) -> list[Finding]:
+    """Movements at the bank under references that our books do not know. A reference is known from its Apply, or from
+    the Procedure that gave the instruction; while its job is not done, from the job."""
+    facts = world.facts
+    known = dict.fromkeys(ref for _, _, ref, _ in facts.applied("airstar"))
+    known |= dict.fromkeys(ref for _, _, refs in facts.instructed() for ref in refs)
+    known |= dict.fromkeys(orjson.loads(row[0])["ref"] for row in await world.databases.primary.all(SENDERS, {}))
+    return [("one_bank_effect", f"the bank did {' and '.join(facts.effects(ref))} under {ref}, which our books do not "
+             "know", "run") for ref in facts.references() if ref not in known]
 
 
 async def _databases(world: World) -> list[Finding]:
     """Ledger against its entries, versions against Flow records, ends against holds: read from the databases."""
     found: list[Finding] = [("conservation", f"{one.check}: {one.detail}", "run")
                             for one in await world.core.risk_control.verify()]
-    flows = dict(await world.databases.procedure.all(FLOWS, {}))
+    flows = {row[0]: row[1] for row in await world.databases.procedure.all(FLOWS, {})}
     for procedure_id, version, biz, status, hold_id in await world.databases.procedure.all(VERSIONS, {}):
         if flows.get(procedure_id, 0) != version:
             found.append(("version_is_flows", f"P{procedure_id} has version {version} and "
@@ -58,7 +110,8 @@ def _deposits(world: World) -> Iterator[Finding]:
         subject = f"P{procedure}" if procedure is not None else "run"
         if status == "DONE" and "collect" not in done:
             yield "books_agree", f"A{apply_id} is credited; the bank collected nothing under {ref}", subject
-        if kept and status not in (*_COLLECTED_NOT_CREDITED, "DONE"):
+        given_up = status == "REJECTED" and procedure is None
+        if kept and (given_up or status not in (*_COLLECTED_NOT_CREDITED, "DONE")):
             yield "books_agree", f"the bank keeps {ref}; A{apply_id} is {status}", subject
 
 

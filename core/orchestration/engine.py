@@ -37,8 +37,10 @@ REASONS = {
 }
 INTENTS = {fact: "reject" for fact in REASONS if fact not in ("DEBITED", "ADDED_BACK", "CREDIT_REFUSED")}
 INTENTS["CANCEL"] = "cancel"
+# What is true at the bank, as far as the fact says.
 BANK_RESULTS = {"BANK_SUCCESS": "SUCCESS", "BANK_FAILED": "FAILED", "MANUAL_DONE": "SUCCESS", "MANUAL_FAILED": "FAILED",
-                "FORCE_COMPLETE": "SUCCESS"}
+                "FORCE_COMPLETE": "SUCCESS", "FORCE_ROLLBACK_DEDUCTED": "FAILED", "FORCE_ROLLBACK_FROZEN": "FAILED",
+                "FORCE_ROLLBACK_UNFUNDED": "FAILED"}
 # What a supervisor's force leaves undone: it was not known to have been said, and now something else is true.
 UNSAID = ("INSTRUCT", "TELL_WITHDRAW")
 # Effects whose definite failure needs a person at once, and the alert that says so.
@@ -186,7 +188,7 @@ class Engine:
                 await tx.execute(R.EFFECT_DONE, {"b_id": effect.id, "state": SUPERSEDED, "now": now})
             if marks:
                 await self._mark(tx, p, marks)
-            if verdict is Verdict.IGNORED:
+            if verdict is Verdict.IGNORED or _contradicts(p, fact):
                 await self._late(tx, p, fact, now)
             else:
                 await self._move(tx, p, verdict, fact, now)
@@ -439,6 +441,13 @@ class Engine:
         """
         p.pending.remove(effect)
         self._replaced.setdefault(p.id, []).append(effect)
+
+
+def _contradicts(p: Procedure, fact: Fact) -> bool:
+    """A bank that says the opposite of what it said while the trading day was awaited: recorded and alerted, the first
+    word stands until a person decides."""
+    return p.state == W.WAITING_TRADE and fact.name in ("BANK_SUCCESS", "BANK_FAILED") and (
+        p.bank_result not in ("", BANK_RESULTS[fact.name]))
 
 
 def channel(p: Procedure) -> str:

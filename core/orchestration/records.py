@@ -159,8 +159,8 @@ def snapshot(p: Procedure) -> dict[str, Any]:
         "status": p.status, "ext_status": p.ext_status, "state": p.state.label, "shown_state": p.shown_state,
         "version": p.version, "transaction_date": p.transaction_date, "reason": p.reason, "intent": p.intent,
         "attempt_no": p.attempt_no, "poll_exhausted": bool(p.poll_exhausted), "abnormal": bool(p.abnormal),
-        "bank_ack_at": p.bank_ack_at, "bank_result": p.bank_result, "created_at": p.created_at,
-        "updated_at": p.updated_at,
+        "bank_ack_at": p.bank_ack_at, "bank_result": p.bank_result, "hold_id": p.hold_id,
+        "created_at": p.created_at, "updated_at": p.updated_at,
         "phase": phase(p.state) if p.biz_type == BizType.CASH_WITHDRAW else None,
         "escalate": p.status == "end_reject" and p.reason in RC_REASONS,
     }
@@ -245,6 +245,7 @@ EFFECT_LATER = Statement(
 EFFECTS_OF = Statement(
     select(_O.id, _O.effect, _O.key, _O.attempt, _O.tries, _O.created_at)
     .where(_O.procedure_id == bindparam("b_id"), _O.state == 0).order_by(_O.id))
+EFFECT_STATE = Statement(select(_O.state).where(_O.id == bindparam("b_id")))
 EFFECTS_DUE = Statement(
     select(_O.procedure_id).where(_O.state == 0, _O.due_at <= bindparam("now")).group_by(_O.procedure_id)
     .order_by(_O.procedure_id))

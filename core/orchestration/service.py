@@ -6,6 +6,7 @@ Every call is idempotent by ``rpc_request_id``; every operation states the versi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from core.clock import Clock
@@ -15,7 +16,7 @@ from core.orchestration import deposit_table as D
 from core.orchestration import records as R
 from core.orchestration import withdraw_table as W
 from core.orchestration.decisions import Decisions, deposit_review, withdraw_review
-from core.orchestration.engine import Engine, Fact, Request, StaleVersion
+from core.orchestration.engine import SUPERSEDED, Engine, Fact, Request, StaleVersion
 from core.orchestration.operations import (
     BANK_STATUS,
     OPERATIONS,
@@ -257,15 +258,27 @@ class Sba:
         refusal = await self.engine.take(p, fact, request=order.request)
         if refusal:
             return self._refused(name, f"P{p.id}", refusal, order.by, p)
+        asked = list(p.pending)
         try:
             refusal = await self.engine.run(p)
-        except StaleVersion:  # the lock was lost, and whoever had it went on with the same keys
-            return Reply(Code.OK, "", await self.procedure(p.id))
+        except StaleVersion:
+            return await self._overtaken(order, asked)
         if refusal is None:
             return Reply(Code.OK, "", snapshot(p))
         if refusal.code is not Code.DEPENDENCY_TIMEOUT:
             return self._refused(name, f"P{p.id}", refusal, order.by, p)
         return Reply(refusal.code if p.version == before else Code.OK, refusal.detail, snapshot(p))
+
+    async def _overtaken(self, order: _Order, asked: list[Effect]) -> Reply:
+        """The lock was lost in the middle (LOCK-04). Whoever had it has carried on what was asked for here, and the
+        answer is what came of it; or has decided otherwise instead, and this is a version conflict after all."""
+        for effect in asked:
+            row = await self._db.first(R.EFFECT_STATE, {"b_id": effect.id})
+            if row is not None and row[0] == SUPERSEDED:
+                raise StaleVersion(f"P{order.procedure_id}: another decision has replaced this one")
+        reply = await self._replayed(order)
+        assert reply is not None, order
+        return replace(reply, code=Code.OK) if reply.code is Code.REPLAYED else reply
 
     async def _fact_of(self, p: Procedure, order: _Order) -> Fact:
         name = order.operation.fact or await self._force_fact(p, order.params)

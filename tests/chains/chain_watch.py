@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.cards.mandates import CHANGE
 from core.clock import US_PER_S
-from core.domain import ApplyStatus
+from core.domain import ApplyStatus, MandateStatus
 from core.wire.airstar import ERRORS
 from tests.rig import Rig
 
@@ -60,3 +61,12 @@ async def money(rig: Rig, who: str = "alice", ccy: str = "HKD") -> dict[str, int
 async def job_row(rig: Rig, event: str, key: str) -> Any:
     """The row of a queued job, or None."""
     return await rig.core.jobs.find(event, key)
+
+
+async def in_state(rig: Rig, state: MandateStatus) -> None:
+    """Bring alice's authorization, as our books know it, into a state."""
+    mandate = await rig.core.mandates.of_card(rig.world.card_id(rig.customer("alice"), "airstar"))
+    assert mandate is not None
+    await rig.world.databases.account.execute(CHANGE, {
+        "b_id": mandate.id, "b_status": mandate.status, "status": int(state), "mandate_id": mandate.mandate_id,
+        "market_mask": 0, "opened_at": None, "closed_at": None, "fail_code": "", "updated_at": rig.now_ms})

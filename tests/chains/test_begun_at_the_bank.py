@@ -1,14 +1,15 @@
-"""What customers begin in Airstar's own app: pulled, compared with our books, accepted, carried out once (JOB-009…017)."""
+"""What customers begin in Airstar's app: pulled, compared with our books, accepted, carried out once (JOB-009…017)."""
 
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from chain_watch import CREDITED, PAID, UNTOUCHED, alerts, job_row, moments, money, runs, told
+from chain_watch import CREDITED, PAID, UNTOUCHED, alerts, in_state, job_row, moments, money, runs, told
 
-from core.domain import ApplyStatus, JobState
+from core.domain import ApplyStatus, JobState, MandateStatus
 from tests.rig import Rig, play
 
 FROM_BANK, FETCH, SYNC, ACK = "AsbBstCreateFromBankJob", "FetchBankRequest", "SyncAsbBstWithdraw", "AsbBstAcknowledge"
@@ -73,7 +74,7 @@ def test_requests_are_pulled_every_two_minutes_one_job_each_and_none_for_known_o
         await asyncio.sleep(3_600)
         pulled = pulls(rig, "IN")
         assert len(pulled) == 3_600 // every_s
-        assert {round(b - a) for a, b in zip(pulled, pulled[1:], strict=False)} == {every_s}
+        assert {round(b - a) for a, b in pairwise(pulled)} == {every_s}
         assert [run["key"] for run in runs(rig, FROM_BANK) if run["state"] == "READY"] == wanted
         assert len({one["apply"] for one in rig.of_kind("apply")}) == 3
         assert len(rig.paid("collect")) == 3
@@ -110,9 +111,6 @@ def test_a_request_whose_acceptance_was_lost_on_the_way_back_is_credited_once() 
 @pytest.mark.req("AIR-03")
 @pytest.mark.parametrize("kind", ["deposit", "withdrawal"])
 def test_a_request_under_an_authorization_that_is_not_open_here_is_refused_at_the_bank(kind: str) -> None:
-    from core.domain import MandateStatus
-    from test_deposit_chain import in_state
-
     async def story(rig: Rig) -> None:
         request = asks(rig, kind)
         await in_state(rig, MandateStatus.SUSPENDED)
@@ -131,7 +129,7 @@ def test_withdrawals_are_pulled_every_two_hours_and_become_procedures_once(every
         request = asks(rig, "withdrawal")
         await asyncio.sleep(6 * 3600)
         pulled = pulls(rig, "OUT")
-        assert [round(b - a) for a, b in zip(pulled, pulled[1:], strict=False)] == [every_s] * (len(pulled) - 1)
+        assert [round(b - a) for a, b in pairwise(pulled)] == [every_s] * (len(pulled) - 1)
         assert len(pulled) == 6 * 3600 // every_s
         created = rig.of_kind("procedure", row="WT-01")
         assert len(created) == 1

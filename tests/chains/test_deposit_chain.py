@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from chain_watch import CREDITED, UNTOUCHED, alerts, job_row, moments, money, runs, status, told
+from chain_watch import CREDITED, UNTOUCHED, alerts, in_state, job_row, moments, money, runs, status, told
 
 from core.deposits.applications import Apply
 from core.domain import ApplyStatus, DepositType, JobState, MandateStatus
@@ -121,7 +122,7 @@ def test_after_an_outage_of_ours_the_missed_polls_are_no_burst() -> None:
         rig.world.kill(90_000)
         await asyncio.sleep(120)
         polls = moments(rig, "query_deposit")
-        gaps = [after - before for before, after in zip(polls, polls[1:], strict=False)]
+        gaps = [after - before for before, after in pairwise(polls)]
         assert min(gaps) > 1.0, polls
         await asyncio.sleep(600)
         assert len(moments(rig, "query_deposit")) == 60
@@ -312,18 +313,6 @@ def test_without_an_open_authorization_no_deposit_reaches_the_bank(state: Mandat
         assert not rig.of_kind("apply")
 
     play(story)
-
-
-async def in_state(rig: Rig, state: MandateStatus) -> None:
-    """Bring alice's authorization into a state."""
-    from core.cards.mandates import CHANGE
-
-    card = rig.world.card_id(rig.customer("alice"), "airstar")
-    mandate = await rig.core.mandates.of_card(card)
-    assert mandate is not None
-    await rig.world.databases.account.execute(CHANGE, {
-        "b_id": mandate.id, "b_status": mandate.status, "status": int(state), "mandate_id": mandate.mandate_id,
-        "market_mask": 0, "opened_at": None, "closed_at": None, "fail_code": "", "updated_at": rig.now_ms})
 
 
 @pytest.mark.req("AIR-03", "SBA-DEP-029")

@@ -1,12 +1,13 @@
-"""The Airstar withdrawal chain: send once, ten polls, two hours of fallback, and then people (orchestration.md §5.2)."""
+"""The Airstar withdrawal chain: send once, ten polls, two hours of fallback, then people (orchestration.md §5.2)."""
 
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from chain_watch import HELD, PAID, UNTOUCHED, alerts, job_row, moments, money, told
+from chain_watch import HELD, PAID, UNTOUCHED, alerts, in_state, job_row, moments, money, told
 
 from core.domain import JobState, MandateStatus, TaskStatus
 from core.errors import Code
@@ -75,7 +76,7 @@ def test_the_fallback_asks_for_two_hours_and_then_people_must(every_s: int, wind
         await asyncio.sleep(window_s + 3 * 3600)
         slow = moments(rig, "query_withdrawal")[fast:]
         assert len(slow) == window_s // every_s
-        assert {round(b - a, 1) for a, b in zip(slow, slow[1:], strict=False)} == {float(every_s)}
+        assert {round(b - a, 1) for a, b in pairwise(slow)} == {float(every_s)}
         after = await now_of(rig, shown)
         assert (after["state"], after["abnormal"]) == (AUTO, True)
         assert [(one["rule"], one["severity"]) for one in alerts(rig)] == [
@@ -243,8 +244,6 @@ def test_what_a_supervisor_has_rolled_back_is_not_sent_when_the_bank_is_free_aga
 @pytest.mark.req("AIR-03")
 @pytest.mark.parametrize("state", [state for state in MandateStatus if state is not MandateStatus.OPEN])
 def test_confirm_refuses_without_an_open_authorization_and_says_to_authorize_again(state: MandateStatus) -> None:
-    from test_deposit_chain import in_state
-
     async def story(rig: Rig) -> None:
         await in_state(rig, state)
         task = await rig.withdraw()

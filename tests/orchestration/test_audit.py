@@ -24,7 +24,7 @@ from tests.orchestration.driving import (
     paid,
     speak,
 )
-from tests.rig import SUPERVISOR, Rig, play
+from tests.rig import SUPERVISOR, USER, Rig, play
 
 REST = [way for way in (*DEPOSIT_WAYS, *WITHDRAW_WAYS) if not way.planted]
 STATES_AND_FLOWS = """
@@ -150,8 +150,6 @@ def test_every_manual_action_is_in_the_trail_under_its_operator_with_his_remark(
 @pytest.mark.req("SBA-FLOW-03")
 def test_a_user_who_cancels_stands_in_the_trail_as_the_user():
     async def story(rig: Rig) -> None:
-        from tests.rig import USER
-
         shown = await create_withdrawal(rig)
         await rig.operate("CashWithdrawCancel", shown, USER, remark="changed my mind")
         row = next(row for row in await rig.sba.history(shown["id"]) if row.operator != "system")

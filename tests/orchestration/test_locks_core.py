@@ -11,6 +11,7 @@ import pytest
 
 from core.errors import Code
 from core.locks import LocalLocks
+from core.orchestration.engine import Fact, StaleVersion
 from core.orchestration.records import Effect, Procedure
 from core.runtime import Core
 from tests.orchestration.driving import (
@@ -247,8 +248,6 @@ def test_two_workers_never_carry_out_something_of_one_procedure_in_parallel():
 @pytest.mark.req("LOCK-01")
 def test_a_write_with_a_version_that_has_passed_is_refused_by_the_database():
     async def story(rig: Rig) -> None:
-        from core.orchestration.engine import Fact, StaleVersion
-
         shown = await deposit_in_review(rig)
         engine = rig.core.engine
         stale = await engine.load(shown["id"])

@@ -6,6 +6,7 @@ Each way leads through what people, banks and faults do: the App, the buttons, t
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -66,8 +67,14 @@ async def shown(rig: Rig, procedure_id: int) -> dict[str, Any]:
 
 
 async def reach(rig: Rig, procedure_id: int, label: str, within_s: int = 600) -> dict[str, Any]:
-    """Wait until the Procedure is in the state with that label."""
-    return await rig.reach(lambda: rig.sba.procedure(procedure_id), label, within_s)
+    """Wait until the Procedure is in the state with that label; looks ten times a second, on long waits each minute."""
+    step = 0.1 if within_s <= 600 else 60
+    for _ in range(round(within_s / step) + 1):
+        found = await rig.sba.procedure(procedure_id)
+        if found is not None and found["state"] == label:
+            return found
+        await asyncio.sleep(step)
+    raise AssertionError(f"P{procedure_id} is not {label} but {found and found['state']} after {within_s} s")
 
 
 async def created(rig: Rig, **fields: Any) -> dict[str, Any]:

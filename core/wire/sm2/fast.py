@@ -4,13 +4,13 @@ NOT constant time: table look-ups and branches follow secret bits, and private k
 simulations, whose keys protect nothing; a live deployment takes `LibcryptoSm2`.
 
 What makes it fast: a fixed base (the generator, and every public key that is used often) has a table of all multiples
-``digit * 256**place``, so a multiplication is at most 32 additions and no doubling. Points are added in the
-coordinates (X, Y, ZZ, ZZZ) with x = X/ZZ, y = Y/ZZZ (EFD "xyzz": 8M + 2S), with one inversion at the end.
+``digit * 256**place``, so a multiplication is at most 32 additions and no doubling; the additions are made in
+rounds of pairs that share one inversion. The multiple of a point used once is computed in the coordinates
+(X, Y, ZZ, ZZZ) with x = X/ZZ, y = Y/ZZZ (EFD "xyzz").
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import Final
 
@@ -91,7 +91,7 @@ class FastSm2:
             return False
         r, s = pair
         total = _sum(_generator().terms(s) + key.terms((r + s) % N))
-        return total is not None and (digest + int(_affine([total])[0][0])) % N == r
+        return total is not None and (digest + int(total[0])) % N == r
 
     def encrypt(self, public: bytes, plaintext: bytes, *, entropy: Entropy) -> bytes:
         key = self._publics(public)
@@ -190,9 +190,12 @@ class _Table:
         powers: list[Xyzz] = [(*point, _ONE, _ONE)]
         for _ in range(31):
             powers.append(_double_times(powers[-1], 8))
-        flat = _affine([multiple for base in _affine(powers) for multiple in _multiples(base, 255)])
+        ones = _affine(powers)
         # Digit 0 adds nothing and is never looked up; its place is filled so that digits are indexes.
-        self._rows = [[(mpz(0), mpz(0)), *flat[at:at + 255]] for at in range(0, len(flat), 255)]
+        columns = [ones, ones, _affine([_double_times(power, 1) for power in powers])]
+        while len(columns) < 256:
+            columns.append(_halved(columns[-1] + ones))
+        self._rows = list(zip(*columns, strict=True))
 
     def terms(self, scalar: int) -> list[Affine]:
         """At most 32 points whose sum is the multiple by a scalar below 2**256."""
@@ -221,14 +224,46 @@ def _times(scalar: int, point: Affine) -> Affine:
         total = _double_times(total, 4) if total else None
         if digit != "0":
             total = _add(total, digits[int(digit, 16) - 1])
-    return _nonzero(total)
+    return _nonzero(_affine([total])[0] if total else None)
 
 
-def _sum(points: Iterable[Affine]) -> Xyzz | None:
-    total: Xyzz | None = None
-    for point in points:
-        total = _add(total, point)
-    return total
+def _sum(points: list[Affine]) -> Affine | None:
+    """Sum of at least one point; None is the point at infinity.
+
+    Pairs are added in affine coordinates with one inversion for all pairs of a round. Two points of one x have no such
+    sum (a hostile signature can arrange that): then every addition is made by the complete formula.
+    """
+    try:
+        while len(points) > 1:
+            points = _halved(points)
+    except ZeroDivisionError:
+        total: Xyzz | None = None
+        for point in points:
+            total = _add(total, point)
+        return _affine([total])[0] if total else None
+    return points[0]
+
+
+def _halved(points: list[Affine]) -> list[Affine]:
+    """The sums of the first half's points with the second half's, in order, and the one left over; 1 inversion.
+
+    `ZeroDivisionError` if a pair has one x.
+    """
+    half = len(points) // 2
+    pairs = list(zip(points[:half], points[half:2 * half], strict=True))
+    product, steps = _ONE, []
+    for (x1, _), (x2, _) in pairs:
+        step = x2 - x1
+        steps.append((step, product))
+        product = product * step % _P
+    inverse = invert(product, _P)
+    sums = points[2 * half:]
+    for ((x1, y1), (x2, y2)), (step, before) in zip(reversed(pairs), reversed(steps), strict=True):
+        slope = (y2 - y1) * (inverse * before % _P) % _P
+        inverse = inverse * step % _P
+        x3 = (slope * slope - x1 - x2) % _P
+        sums.append((x3, (slope * (x1 - x3) - y1) % _P))
+    return sums[::-1]
 
 
 def _multiples(point: Affine, count: int) -> list[Xyzz]:
@@ -289,10 +324,10 @@ def _affine(points: list[Xyzz]) -> list[Affine]:
     return done[::-1]
 
 
-def _nonzero(total: Xyzz | None) -> Affine:
-    """Affine form of a multiple that cannot be infinity, because the scalar is in 1 … n-1 and n is prime."""
-    assert total is not None
-    return _affine([total])[0]
+def _nonzero(point: Affine | None) -> Affine:
+    """A multiple that cannot be infinity, because the scalar is in 1 … n-1 and n is prime."""
+    assert point is not None
+    return point
 
 
 def _coordinates(point: Affine) -> bytes:

@@ -22,8 +22,8 @@ GY: Final = 0xBC3736A2F4F6779C59BDCEE36B692153D0A9877CC62A474002DF32E52139F0A0
 USER_ID: Final = b"1234567812345678"
 """The distinguishing id of both sides unless a contract names another (GM/T 0009)."""
 
-MAX_USER_ID_BYTES: Final = 8_191
-"""Its length in bits goes into 16 bits."""
+MAX_USER_ID_BYTES: Final = 8_190
+"""Its length in bits is written in 16 bits; OpenSSL stops one byte earlier than the standard, so all do."""
 
 MAX_PLAINTEXT_BYTES: Final = 65_536
 """Longest plaintext: no frame is longer (protocols.md)."""
