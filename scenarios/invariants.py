@@ -6,7 +6,8 @@ judges; the transition tables come in as data. The first violation stops the run
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,14 +18,20 @@ INVARIANTS: dict[str, str] = {
     "conservation": "every posting sums to zero, and each account is what its postings made it",
     "no_negative_bucket": "available, frozen and in transit are never negative",
     "hold_closed_once": "a hold is opened once and closed once, with the amount it was opened with",
+    "hold_follows_state": "before the deduction a withdrawal's amount is frozen, after it in transit",
     "no_terminal_hold": "a terminal withdrawal Procedure has no open hold",
     "version_is_flows": "the version of a Procedure is the number of its Flow records",
     "table_transitions": "a Procedure moves only along its table",
     "one_bank_effect": "the bank moves money at most once per reference, and one reference per attempt pays",
+    "core_intact": "nothing in the core has found its own books broken",
     "books_agree": "the bank's book and ours agree, or what is in flight explains the difference",
     "explained_totals": "an account's total changes only by deposits credited, withdrawals completed and reversals",
 }
 _BUCKETS = ("available", "frozen", "in_transit")
+_HELD_AS = {"new(waiting)": "frozen", "new(manual_confirm)": "frozen", "new(confirmed)": "frozen",
+            "new(blank)": "frozen", "pending(deduct_done)": "in_transit", "pending(transfer_auto)": "in_transit",
+            "pending(transfer_manual)": "in_transit", "pending(waiting_trade)": "in_transit"}
+_KEY = re.compile(r"(P\d+):")
 
 
 @dataclass
@@ -58,9 +65,9 @@ class Invariants:
         self._keys: set[str] = set()
         self._flows: dict[str, tuple[int, str]] = {}  # subject -> (version, state)
         self._bank: dict[str, list[tuple[str, int]]] = {}
-        self._totals: dict[str, Counter[str]] = defaultdict(Counter)
+        self._procedure_of: dict[str, str] = {}  # hold or bank reference -> subject of its Procedure
         self._readers: dict[str, Callable[[Event], None]] = {
-            "posting": self._posting, "procedure": self._procedure, "bank.book": self._book}
+            "posting": self._posting, "procedure": self._procedure, "bank.book": self._book, "note": self._note}
 
     def __call__(self, event: Event) -> None:
         reader = self._readers.get(event[2])
@@ -78,9 +85,7 @@ class Invariants:
         rest = 0
         for bucket, delta in data["legs"]:
             rest += delta
-            if bucket == "external":
-                self._totals[data["ccy"]][data["op"]] += delta
-            else:
+            if bucket != "external":
                 balance[_BUCKETS.index(bucket)] += delta
         after = [data["after"][bucket] for bucket in _BUCKETS]
         if rest or after != balance:
@@ -96,15 +101,15 @@ class Invariants:
 
     def _hold(self, event: Event, data: dict[str, Any]) -> None:
         hold = data["hold"]
-        if not hold:
-            return
+        if not hold or not any(bucket in ("frozen", "in_transit") for bucket, _ in data["legs"]):
+            return  # paid from what is available: its hold was closed before (WT-32)
         self.checked["hold_closed_once"] += 1
         into = next((bucket for bucket, delta in data["legs"] if delta > 0), "")
         known = self._holds.get(hold)
         if known is None:
             if into == "frozen":
                 self._holds[hold] = [data["amount"], "frozen"]
-            elif data["op"] != "settle":
+            else:
                 self._violated("hold_closed_once", f"{data['op']} on {hold}, which was never opened", event)
             return
         if not known[1] or known[0] != data["amount"]:
@@ -126,8 +131,12 @@ class Invariants:
             self._violated("table_transitions",
                            f"{subject} was {state or 'not there'}; {data['row']} {data['from']} -> {data['to']}", event)
         self._flows[subject] = (data["version"], data["to"])
+        if data.get("hold"):
+            self._procedure_of[data["hold"]] = subject
         if data["biz"] == "cash_withdraw" and data["to"].startswith("end_"):
             self._no_hold(event, subject, data)
+        elif data["biz"] == "cash_withdraw" and data["to"] in _HELD_AS:
+            self._hold_as_state(event, subject, data)
 
     def _no_hold(self, event: Event, subject: str, data: dict[str, Any]) -> None:
         self.checked["no_terminal_hold"] += 1
@@ -135,6 +144,17 @@ class Invariants:
         if self._holds.get(hold, [0, ""])[1]:
             self._violated("no_terminal_hold", f"{subject} is {data['to']} and hold {hold} is "
                            f"{self._holds[hold][1]}", event)
+
+    def _note(self, event: Event) -> None:
+        if event[4]["fact"] == "INSTRUCTED":
+            self._procedure_of[event[4]["detail"]] = event[3]
+
+    def _hold_as_state(self, event: Event, subject: str, data: dict[str, Any]) -> None:
+        self.checked["hold_follows_state"] += 1
+        held = self._holds.get(data.get("hold", ""), [0, ""])
+        if held != [data["amount"], _HELD_AS[data["to"]]]:
+            self._violated("hold_follows_state", f"{subject} of {data['amount']} is {data['to']} and its hold is "
+                           f"{held[1] or 'not open'} with {held[0]}", event)
 
     # The bank
 
@@ -151,7 +171,14 @@ class Invariants:
         self._violated(invariant, detail, (0, 0, "run", subject, {}))
 
     def _violated(self, invariant: str, detail: str, event: Event) -> None:
-        subject = event[3] if event[3].startswith("P") else ""
-        violation = Violation(invariant, detail, list(event), subject)
+        violation = Violation(invariant, detail, list(event), self._subject(event))
         self.violations.append(violation)
         self._on_violation(violation)
+
+    def _subject(self, event: Event) -> str:
+        """The Procedure that an event is about: its own, that of its hold or reference, or of its posting's key."""
+        if event[3].startswith("P"):
+            return event[3]
+        known = self._procedure_of.get(event[4].get("hold") or event[4].get("ref") or "")
+        key = _KEY.match(event[4].get("key") or "")
+        return known or (key.group(1) if key else "")

@@ -134,7 +134,9 @@ class Run:
         elif living.exception() is not None:
             raise living.exception() or AssertionError
         fault = world.fault or world.core.fault
-        if fault is not None and not isinstance(fault, InvariantBroken):
+        if isinstance(fault, InvariantBroken):
+            self.invariants.report("core_intact", str(fault))
+        elif fault is not None:
             raise NostroError(f"the core failed: {type(fault).__name__}: {fault}") from fault
 
     async def _last_look(self, world: World) -> None:

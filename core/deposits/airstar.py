@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import bindparam, select
+
 from core.accounts import Accounts
 from core.alerts import raise_alert
 from core.banks.airstar import AirstarGateway, Answer, BankRequest, Outcome
@@ -21,6 +23,7 @@ from core.clock import Clock
 from core.deposits.applications import Applications, Apply
 from core.deposits.bank_requests import (
     ACCEPTED,
+    NEW,
     OURS,
     OWNER,
     REFUSED,
@@ -30,17 +33,18 @@ from core.deposits.bank_requests import (
     close_request,
     keep_request,
     request_key,
+    take_over,
 )
 from core.domain import ApplyStatus, DepositType, Initiator
 from core.errors import CallFailed, Code, OutcomeUnknown, Refusal
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
-from core.orchestration.requests import DepositRequest
+from core.orchestration.requests import DepositRequest, check_wish
 from core.orchestration.service import Sba
 from core.rpc import Rpc
 from core.screening import ListName, Lists
 from core.settings import Settings
-from core.storage import Database, Sequence, Transaction, UniqueViolation
-from core.storage.primary import asb_sequence
+from core.storage import Database, Sequence, Sharded, Transaction, UniqueViolation
+from core.storage.primary import applys, asb_sequence
 from core.trace import Trace
 from core.wire.airstar import Treatment
 
@@ -50,25 +54,29 @@ TRANS_TYPE = {Initiator.MOOMOO: 303, Initiator.BANK: 304}
 
 NOTHING_HAPPENED = (Outcome.REJECTED, Outcome.RETRYABLE, Outcome.NOT_FOUND)
 """Outcomes of a sending after which the bank certainly holds nothing under its reference."""
+UNANSWERED = Sharded(lambda t: select(t.c.id).where(
+    t.c.uid == bindparam("uid"), t.c.status == int(ApplyStatus.INIT), t.c.request_id == "",
+    t.c.source == int(Initiator.MOOMOO), t.c.mandate_id == bindparam("mandate"), t.c.ccy == bindparam("ccy"),
+    t.c.amount == bindparam("amount")).limit(1), applys)
 BANK, OUTSIDE_WINDOW = "airstar", "outside the bank's window"
 
 
-class Unsent:
-    """References under which the bank certainly holds nothing: queued by this process and not sent, or refused for
-    certain at every sending. A restart forgets them all: what it finds may have been sent (DEDUP-12)."""
+async def surely_unsent(job: Job) -> bool:
+    """Whether the bank certainly holds nothing under this job's reference; from now on it may (a sending begins).
 
-    def __init__(self) -> None:
-        self._references: dict[str, None] = {}
+    The doubt is written before the bytes leave, under the lease: another worker, or this one after a restart, finds
+    it and takes a refusal at the bank's door for what it is, a word about the repetition only (A-40, AIR-07).
+    """
+    certain = not job.payload.get("doubt", 0)
+    if certain:
+        await job.note(job.payload | {"doubt": 1})
+    return certain
 
-    def add(self, reference: str) -> None:
-        """Nothing is held under this reference."""
-        self._references[reference] = None
 
-    def take(self, reference: str) -> bool:
-        """Whether that is certain; from now on it is not."""
-        certain = reference in self._references
-        self._references.pop(reference, None)
-        return certain
+async def nothing_happened(job: Job) -> None:
+    """The only sending so far was refused for certain: take the doubt back. Under the lease: whoever has lost it must
+    conclude nothing, another worker may have sent meanwhile."""
+    await job.note(job.payload | {"doubt": 0})
 
 
 def believed(answer: Answer, certain: bool) -> Answer:
@@ -85,14 +93,14 @@ class AirstarDeposits:
     def __init__(
         self, db: Database, clock: Clock, trace: Trace, jobs: Jobs, applications: Applications, mandates: Mandates,
         gateway: AirstarGateway, sba: Sba, lists: Lists, accounts: Accounts, rpc: Rpc, settings: Settings,
-        calendars: Calendars | None = None,
+        calendars: Calendars,
     ) -> None:
-        """``calendars``: the bank's window; without them it is taken to be always open."""
+        """``calendars`` know the bank's window: nothing is sent outside it (WIN-02)."""
         self._db, self._clock, self._trace, self._jobs = db, clock, trace, jobs
         self._applications, self._mandates, self._gateway = applications, mandates, gateway
         self._sba, self._lists, self._accounts, self._rpc = sba, lists, accounts, rpc
         self._calendars = calendars
-        self.pulls, self.unsent = Pulls(db, clock, trace, gateway), Unsent()
+        self.pulls = Pulls(db, clock, trace, gateway)
         self.references = Sequence(db, "asb", table=asb_sequence)
         self._poll_ms: int = settings["airstar.poll.deposit.interval_ms"]
         self._poll_max: int = settings["airstar.poll.deposit.max"]
@@ -116,6 +124,8 @@ class AirstarDeposits:
         self, uid: int, trade_acc_id: int, market: int, card_id: int, card_no: str, ccy: str, amount: int
     ) -> Apply | Refusal:
         """The customer asks in the App to move ``amount`` minor units from his Airstar account to us."""
+        if refusal := check_wish(market, ccy, amount):
+            return refusal
         mandate = await self._mandates.check(card_id, market)
         if isinstance(mandate, Refusal):
             return mandate
@@ -127,7 +137,6 @@ class AirstarDeposits:
                 trans_type=TRANS_TYPE[Initiator.MOOMOO], mandate_id=mandate.mandate_id,
                 bank_ref_id=await self.reference(tx))
             await self._jobs.enqueue(tx, CREATE, f"A{apply.id}", {"apply": apply.id}, now, 0)
-            tx.after_commit(lambda: self.unsent.add(apply.bank_ref_id))
         return apply
 
     async def reference(self, tx: Transaction) -> str:
@@ -158,7 +167,7 @@ class AirstarDeposits:
             return Done()
         if (opens := self.window_opens()) > self._clock.now_ms():
             return Again(opens, OUTSIDE_WINDOW, counts=False)
-        answer = await self._send(apply, job.retry_count + job.payload.get("sent", 0) + 1)
+        answer = await self._send(job, apply, job.retry_count + job.payload.get("sent", 0) + 1)
         if answer.outcome is Outcome.ACCEPTED:
             self._failures = 0
             return await self._accepted(job, apply, answer.request_id)
@@ -170,28 +179,26 @@ class AirstarDeposits:
     def window_opens(self) -> int:
         """When an instruction may leave, epoch ms: now, or the next opening of the bank's window."""
         now = self._clock.now_ms()
-        if self._calendars is None:
-            return now
         gate = self._calendars.bank_gate(BANK, now)
         return now if gate.open else gate.opens_ms
 
-    async def _send(self, apply: Apply, number: int) -> Answer:
+    async def _send(self, job: Job, apply: Apply, number: int) -> Answer:
         """Send the ``number``-th time. To the bank's door it is a repetition unless all before were surely refused."""
-        certain = self.unsent.take(apply.bank_ref_id)
+        certain = await surely_unsent(job)
         answer = await self._gateway.deposit(
             apply.bank_ref_id, apply.mandate_id, apply.market, apply.ccy, apply.amount,
             1 if certain else max(2, number))
         answer = believed(answer, certain)
-        if answer.outcome in NOTHING_HAPPENED:
-            self.unsent.add(apply.bank_ref_id)
+        if certain and answer.outcome in NOTHING_HAPPENED:
+            await nothing_happened(job)
         return answer
 
     async def _accepted(self, job: Job, apply: Apply, request_id: str) -> Verdict:
         now = self._clock.now_ms()
         ours = BankRequest(request_id, "IN", apply.mandate_id, apply.market, apply.ccy, apply.amount, now, OURS)
         async with self._db.transaction() as tx:
+            await take_over(tx, ours, apply.id, now)
             await self._applications.change(tx, apply, request_id=request_id)
-            await keep_request(tx, ours, now, OURS, apply_id=apply.id)
             await self._jobs.enqueue(tx, RESULT, f"A{apply.id}:{apply.bank_ref_id}", {
                 "apply": apply.id, "request": request_id, "ref": apply.bank_ref_id,
                 "tried": job.payload.get("tried", 0)}, now + self._poll_ms, self._poll_max)
@@ -268,7 +275,6 @@ class AirstarDeposits:
                 await self._jobs.enqueue(
                     tx, RETRY, f"A{apply.id}:{reference}", {"apply": apply.id, "tried": tried + 1},
                     self._clock.now_ms() + self._retry_ms[tried], len(self._retry_ms))
-                tx.after_commit(lambda: self.unsent.add(reference))
             return await job.settle(tx, Done())
 
     async def _refunded(self, job: Job) -> Verdict:
@@ -354,7 +360,13 @@ class AirstarDeposits:
         row = await self._db.first(REQUEST, {"request": job.payload["request"]})
         assert row is not None, job.payload
         item = BankRequest(*row)
+        if item.status != NEW:
+            raise_alert(self._trace, "AIRSTAR-11", item.request_id, "our own instruction, listed as a customer's")
+            return Failed("our own instruction, listed as begun at the bank")
         mandate = await self._mandates.by_mandate_id(item.mandate_id)
+        if mandate is not None and await self._may_be_ours(item, mandate):
+            return Again(self._clock.now_ms() + self._resend_ms, "may be a deposit of ours that was not answered yet",
+                         counts=False)
         accept = mandate is not None and mandate.covers(item.market)
         answer = await self._gateway.acknowledge(
             item.request_id, accept, "" if accept else "authorization is not open", job.payload["ref"],
@@ -366,6 +378,11 @@ class AirstarDeposits:
                 await close_request(tx, item.request_id, self._clock.now_ms(), REFUSED)
                 return await job.settle(tx, Failed("authorization is not open"))
         return await self._begin_from_bank(job, item, mandate)
+
+    async def _may_be_ours(self, item: BankRequest, mandate: Mandate) -> bool:
+        """Whether a deposit of the same customer and amount was sent and not answered: the bank may list that one."""
+        return await self._db.first(UNANSWERED[f"{mandate.uid % 100:02d}"], {
+            "uid": mandate.uid, "mandate": mandate.mandate_id, "ccy": item.ccy, "amount": item.amount}) is not None
 
     def _unprocessed(self, job: Job, answer: Answer) -> Verdict:
         error = str(answer.code or answer.message)

@@ -59,6 +59,16 @@ async def close_request(
                              "updated_at": now_ms})
 
 
+async def take_over(tx: Transaction, ours: BankRequest, apply_id: int, now_ms: int) -> None:
+    """Note that the bank's request is our instruction for this Apply, also if it was listed as a customer's before the
+    bank's answer reached us."""
+    row = await tx.first(STATE, {"request": ours.request_id})
+    if row is None:
+        await keep_request(tx, ours, now_ms, OURS, apply_id=apply_id)
+    else:
+        await close_request(tx, ours.request_id, now_ms, OURS, apply_id=apply_id)
+
+
 def request_key(direction: str, request_id: str) -> str:
     """Key in ``asb_request``: a refund is listed under the id of the deposit that it takes back."""
     return f"REFUND:{request_id}" if direction == "REFUND" else request_id

@@ -101,6 +101,11 @@ class Job:
         await self._queue._settle(tx, self, verdict)
         return verdict
 
+    async def note(self, payload: dict[str, Any]) -> None:
+        """Write the payload now, in a commit of its own: known to whoever runs this job next, whatever becomes of this
+        run. Raises `LeaseLost` if the lease is gone: then nothing may be concluded from what this run has seen."""
+        await self._queue._note(self, payload)
+
     def next_on_grid(self, every_ms: int, now_ms: int) -> int:
         """``due_ms + k × every_ms`` with the smallest k >= 1 that is not past: fixed rate, start to start (A-41).
 
@@ -398,6 +403,14 @@ class Jobs:
         ending = self._ending(job, verdict)
         await self._write(tx, job, ending)
         tx.after_commit(lambda: self._settled(job, ending))
+
+    async def _note(self, job: Job, payload: dict[str, Any]) -> None:
+        written = await self._db.execute(S.NOTE, {
+            "b_id": job.id, "b_me": self.worker, "payload": orjson.dumps(payload).decode(),
+            "updated_at": self._clock.now_ms()})
+        if written != 1:
+            raise LeaseLost(repr(job))
+        job.payload = payload
 
     async def _write(self, on: Questions, job: Job, ending: Ending) -> None:
         held = ending.lease_until is not None

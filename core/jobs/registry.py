@@ -107,6 +107,7 @@ REGISTRY: tuple[Entry, ...] = (
     Entry("ReconDiffJob", ("cash",), Domain.RECONCILIATION, (Daily("jobs.recon.diff_at"),), _RECON),
     # Withdrawal
     Entry("WithdrawStart", ("withdraw",), Domain.WITHDRAWAL, (OnEvent("jobs.withdraw_start.waits_s"),), support=True),
+    Entry("WithdrawUnhold", ("withdraw",), Domain.WITHDRAWAL, (OnEvent("jobs.withdraw_start.waits_s"),), support=True),
     Entry("WithdrawDriveJob", ("withdraw",), Domain.WITHDRAWAL, (Every("jobs.withdraw_drive.period_s"),)),
     Entry("MoveNextResumeJob", ("sba_cash_withdraw_system",), Domain.WITHDRAWAL, (
         Every("jobs.move_next_resume.period_s"),)),

@@ -41,6 +41,9 @@ AGAIN = Statement(update(queue).where(_THIS, _MINE, _Q.state == int(JobState.RET
 SETTLE_PAYLOAD = Statement(update(queue).where(_THIS, _MINE, _OPEN).values(
     _to("state", "retry_count", "next_run_at", "last_error", "lease_owner", "lease_until", "updated_at", "payload")))
 
+NOTE = Statement(update(queue).where(_THIS, _MINE, _OPEN).values(_to("payload", "updated_at")))
+"""Something a run wants known whatever becomes of it; only by the holder of the lease."""
+
 CLAIM = Statement(update(queue).where(_THIS, _OPEN, _Q.next_run_at <= bindparam("b_now"), or_(_MINE, _FREE)).values(
     state=int(JobState.RUNNING), **_to("lease_owner", "lease_until", "updated_at")))
 """Take a due job whose lease is mine, absent or over."""

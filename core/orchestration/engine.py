@@ -7,12 +7,15 @@ request id. Whatever dies between two awaits is found again in the outbox and as
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
+from sqlalchemy import bindparam, update
+
 from core.alerts import raise_alert
 from core.clock import Clock
-from core.domain import BizType
+from core.domain import BizType, Role
 from core.errors import CallFailed, Code, OutcomeUnknown, Refusal
 from core.locks import Locks
 from core.orchestration import records as R
@@ -21,7 +24,8 @@ from core.orchestration.decisions import Decisions
 from core.orchestration.records import SYSTEM, Actor, Effect, Procedure
 from core.orchestration.table import Row, State, Verdict
 from core.settings import Settings
-from core.storage import Database, Transaction
+from core.storage import Database, Statement, Transaction
+from core.storage.procedure import outbox
 from core.trace import Trace
 from core.transfer import TRANS_TYPES
 
@@ -45,6 +49,11 @@ BANK_RESULTS = {"BANK_SUCCESS": "SUCCESS", "BANK_FAILED": "FAILED", "MANUAL_DONE
 UNSAID = ("INSTRUCT", "TELL_WITHDRAW")
 # Effects whose definite failure needs a person at once, and the alert that says so.
 GUARDED = {"RELEASE": "AIRSTAR-08", "RESTORE": "WD-04", "CONSUME": "WD-04"}
+
+
+LEAVE = Statement(
+    update(outbox).where(outbox.c.id == bindparam("b_id"), outbox.c.state == PENDING)
+    .values(state=SUPERSEDED, updated_at=bindparam("now")))
 
 
 class Fact(NamedTuple):
@@ -160,7 +169,7 @@ class Engine:
             statement = R.NEW_DEPOSIT if p.biz_type == BizType.CASH_DEPOSIT else R.NEW_WITHDRAW
             await tx.execute(statement, {"procedure_id": p.id, **fields})
             await self._record(tx, p, row, None, Fact("CREATE", remark=remark, by=by), now)
-            await self._request(tx, p, row.effects, now)
+            await self._request(tx, p, row.effects, now, Fact("CREATE"), asked=False)
             await self._remember(tx, p, request, now)
             await self._decide_on(tx, p, now)
 
@@ -168,24 +177,25 @@ class Engine:
 
     async def take(
         self, p: Procedure, fact: Fact, *, request: Request | None = None, finished: Effect | None = None,
-        marks: Mapping[str, Any] | None = None,
+        marks: Mapping[str, Any] | None = None, outcome: bool = False,
     ) -> Refusal | None:
         """Write one fact and all that follows from it at once, in one transaction.
 
         Returns a refusal (nothing was written) when no row takes the fact; raises `StaleVersion` when the row moved,
         `OutcomeUnknown` when something else is in flight that may still move it. The caller holds the lock.
-        ``finished``: the outbox row whose outcome this fact is, or which it takes the place of.
+        ``finished``: the outbox row whose ``outcome`` this fact is, or else the one that this decision replaces.
         """
         verdict = p.machine.verdict(p.state, fact.name)
         if verdict is Verdict.REFUSED:
             return Refusal(Code.ILLEGAL_STATE, f"{fact.name} does not apply in {p.state.label}")
         replaced = self._replaced_by(p, fact, finished)
+        ended = {effect.id: SUPERSEDED for effect in replaced}
+        if finished is not None:
+            ended[finished.id] = DONE if outcome else SUPERSEDED
         now = self._clock.now_ms()
         async with self._db.transaction() as tx:
-            if finished is not None:
-                await tx.execute(R.EFFECT_DONE, {"b_id": finished.id, "state": DONE, "now": now})
-            for effect in replaced:
-                await tx.execute(R.EFFECT_DONE, {"b_id": effect.id, "state": SUPERSEDED, "now": now})
+            for effect_id, state in ended.items():
+                await tx.execute(R.EFFECT_DONE, {"b_id": effect_id, "state": state, "now": now})
             if marks:
                 await self._mark(tx, p, marks)
             if verdict is Verdict.IGNORED or _contradicts(p, fact):
@@ -195,8 +205,7 @@ class Engine:
                 await self._decide_on(tx, p, now)
             if request is not None:
                 await self._remember(tx, p, request, now)
-        closed = {effect.id for effect in replaced} | ({finished.id} if finished else set())
-        p.pending = [effect for effect in p.pending if effect.id not in closed]
+        p.pending = [effect for effect in p.pending if effect.id not in ended]
         self._replaced.pop(p.id, None)
         return None
 
@@ -231,7 +240,7 @@ class Engine:
             self._trace.publish(tx, "note", f"P{p.id}", {"id": p.id, "fact": fact.name, "detail": fact.remark})
         else:
             await self._change_state(tx, p, row, fact, now)
-        await self._request(tx, p, row.effects, now, fact.tag)
+        await self._request(tx, p, row.effects, now, fact, asked=row.target is None)
 
     async def _change_state(self, tx: Transaction, p: Procedure, row: Row, fact: Fact, now: int) -> None:
         assert row.target is not None
@@ -245,12 +254,14 @@ class Engine:
             p.reason = p.intent = ""
         p.status, p.ext_status = row.target
         changed = await tx.execute(R.MOVE, {
-            "b_id": p.id, "b_version": p.version, "status": p.status, "ext_status": p.ext_status,
+            "b_id": p.id, "b_version": p.version, "b_revision": p.revision, "status": p.status,
+            "ext_status": p.ext_status,
             "transaction_date": p.transaction_date, "reason": p.reason, "intent": p.intent,
             "attempt_no": p.attempt_no, "bank_result": p.bank_result, "due_at": p.due_at, "updated_at": now})
         if changed != 1:
             raise StaleVersion(f"P{p.id} is no longer at version {p.version}")
         p.version += 1
+        p.revision += 1
         p.updated_at = now
         if row.target == W.END_REVERSE and p.biz_type == BizType.CASH_WITHDRAW:
             await tx.execute(R.FREE_TASK, {"b_id": p.id})
@@ -269,19 +280,22 @@ class Engine:
             "date": p.transaction_date, "reason": p.reason, "hold": p.hold_id, "seq": flow_id})
 
     async def _request(
-        self, tx: Transaction, p: Procedure, effects: tuple[str, ...], now: int, tag: str = ""
+        self, tx: Transaction, p: Procedure, effects: tuple[str, ...], now: int, fact: Fact, *, asked: bool
     ) -> None:
         """Outbox rows. The version makes the key new for each request and the same for each retry of it; what an
-        operator requests without a change of version (a second reversal) is told apart by his request id."""
-        for name in effects:
-            key = f"P{p.id}:{p.attempt_no}:{p.version}:{name}" + (f":{tag}" if tag else "")
-            await self._enqueue(tx, p, name, key, now)
+        operator requests without a change of version (a second reversal) is told apart by his request id.
 
-    async def _enqueue(self, tx: Transaction, p: Procedure, name: str, key: str, now: int) -> None:
+        ``asked``: the state moves on the outcome only, so the effect carries who asked for it into that Flow record.
+        """
+        for name in effects:
+            key = f"P{p.id}:{p.attempt_no}:{p.version}:{name}" + (f":{fact.tag}" if fact.tag else "")
+            await self._enqueue(tx, p, name, key, now, _asked(fact) if asked else "")
+
+    async def _enqueue(self, tx: Transaction, p: Procedure, name: str, key: str, now: int, asked: str) -> None:
         effect_id = await tx.insert(R.NEW_EFFECT, {
-            "procedure_id": p.id, "attempt": p.attempt_no, "effect": name, "key": key, "payload": "",
+            "procedure_id": p.id, "attempt": p.attempt_no, "effect": name, "key": key, "payload": asked,
             "state": PENDING, "tries": 0, "due_at": now + self._lease_ms, "created_at": now, "updated_at": now})
-        p.pending.append(Effect(effect_id, name, key, p.attempt_no, 0, now))
+        p.pending.append(Effect(effect_id, name, key, p.attempt_no, 0, now, asked))
 
     async def _mark(self, tx: Transaction, p: Procedure, marks: Mapping[str, Any]) -> None:
         """Write attributes that are no state: they neither move the Procedure nor raise its version."""
@@ -289,11 +303,13 @@ class Engine:
         for name, value in own.items():
             setattr(p, name, value)
         changed = await tx.execute(R.MARK, {
-            "b_id": p.id, "b_version": p.version, "poll_exhausted": p.poll_exhausted, "abnormal": p.abnormal,
+            "b_id": p.id, "b_version": p.version, "b_revision": p.revision,
+            "poll_exhausted": p.poll_exhausted, "abnormal": p.abnormal,
             "bank_ack_at": p.bank_ack_at, "bank_result": p.bank_result, "reason": p.reason, "intent": p.intent,
             "due_at": p.due_at})
         if changed != 1:
-            raise StaleVersion(f"P{p.id} is no longer at version {p.version}")
+            raise StaleVersion(f"P{p.id} was written by somebody else at version {p.version}")
+        p.revision += 1
         detail = {name: value for name, value in marks.items() if name not in own}
         if detail.get("transfer_ref_id"):
             self._trace.publish(tx, "note", f"P{p.id}", {
@@ -350,7 +366,8 @@ class Engine:
 
     async def _finish(self, p: Procedure, effect: Effect, outcome: Outcome) -> None:
         if outcome.fact is not None:
-            refused = await self.take(p, outcome.fact, finished=effect, marks=outcome.marks)
+            refused = await self.take(p, _in_name_of(effect, outcome.fact), finished=effect, marks=outcome.marks,
+                                      outcome=True)
             assert refused is None, refused
             return
         async with self._db.transaction() as tx:
@@ -363,9 +380,10 @@ class Engine:
         """Whoever closed this key did not decide in the end (he was killed, or lacked an answer): a new key."""
         now = self._clock.now_ms()
         async with self._db.transaction() as tx:
-            await tx.execute(R.EFFECT_DONE, {"b_id": effect.id, "state": SUPERSEDED, "now": now})
+            if await tx.execute(LEAVE, {"b_id": effect.id, "now": now}) != 1:
+                raise StaleVersion(f"P{p.id}: somebody decided without {effect.name}")
             p.pending.remove(effect)
-            await self._enqueue(tx, p, effect.name, f"{effect.key}#", now)
+            await self._enqueue(tx, p, effect.name, f"{effect.key}#", now, effect.asked)
         p.pending.insert(0, p.pending.pop())
 
     async def _perform(self, p: Procedure, effect: Effect) -> Outcome | None:
@@ -441,6 +459,19 @@ class Engine:
         """
         p.pending.remove(effect)
         self._replaced.setdefault(p.id, []).append(effect)
+
+
+def _asked(fact: Fact) -> str:
+    """Who asked for an effect and why, for its outbox row; empty for the platform itself."""
+    return "" if fact.by == SYSTEM else json.dumps([fact.by.id, fact.by.role, fact.remark])
+
+
+def _in_name_of(effect: Effect, outcome: Fact) -> Fact:
+    """The outcome of what a person asked for is his action in the audit trail (SBA-FLOW-03, SBA-FLOW-06)."""
+    if not effect.asked:
+        return outcome
+    operator, role, remark = json.loads(effect.asked)
+    return outcome._replace(by=Actor(operator, Role(role)), remark=outcome.remark or remark)
 
 
 def _contradicts(p: Procedure, fact: Fact) -> bool:

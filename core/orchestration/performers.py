@@ -49,6 +49,7 @@ class RiskControl(Protocol):
     async def add_held(self, key: str, account: int, ccy: str, amount: int, hold_id: str,
                        freeze_type: int) -> LedgerAnswer: ...
     async def debit(self, key: str, account: int, ccy: str, amount: int) -> LedgerAnswer: ...
+    async def query(self, key: str) -> LedgerAnswer | None: ...
     async def void(self, key: str) -> LedgerAnswer | None: ...
     async def hold(self, hold_id: str) -> LedgerHold | None: ...
 
@@ -176,11 +177,21 @@ class Performers:
         return Outcome(Fact("CREDIT_REFUSED", "RC_REJECTED", answer.detail))
 
     async def _debit(self, p: Procedure, effect: Effect) -> Outcome:
-        d = p.deposit
-        answer = await self._order("debit", self._risk.debit, effect.key, p.trade_acc_id, d.ccy, d.amount)
+        answer = await self.ask("query", self._risk.query, effect.key) or await self._taken_back(p, effect)
         if answer.code is Code.OK:
             return Outcome(Fact("DEBITED"))
         return Outcome(Fact("DEBIT_REFUSED", remark=answer.detail), refusal=Refusal(answer.code, answer.detail))
+
+    async def _taken_back(self, p: Procedure, effect: Effect) -> Any:
+        """The credit goes back from where it lies: a NORMAL_HOLD deposit's own freeze, while it is open, else available
+        money. Which of the two is decided once: a retry finds the answer under its key."""
+        d = p.deposit
+        if d.deposit_type == DepositType.NORMAL_HOLD:
+            hold = await self.ask("hold", self._risk.hold, d.hold_apply_id)
+            if hold is not None and hold.stage in (FROZEN, IN_TRANSIT):
+                return await self._order("settle", self._risk.settle, effect.key, d.hold_apply_id, p.trade_acc_id, d.ccy,
+                                      d.amount)
+        return await self._order("debit", self._risk.debit, effect.key, p.trade_acc_id, d.ccy, d.amount)
 
     async def _owner(self, p: Procedure, effect: Effect) -> Outcome:
         """Pass on to the deposit or withdrawal service; what it returns is written to the Procedure."""

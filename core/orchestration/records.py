@@ -89,6 +89,7 @@ class Effect(NamedTuple):
     attempt: int
     tries: int
     created_at: int
+    asked: str = ""  # who asked and why, as `Engine` writes it; empty: the platform
 
 
 @dataclass(slots=True)
@@ -103,6 +104,7 @@ class Procedure:
     status: str
     ext_status: str
     version: int
+    revision: int
     transaction_date: int
     reason: str
     intent: str
@@ -195,7 +197,8 @@ class HistoryRow(NamedTuple):
     created_at: int
 
 
-_INFO = ("id", "biz_type", "nn_uid", "market", "trade_acc_id", "status", "ext_status", "version", "transaction_date",
+_INFO = ("id", "biz_type", "nn_uid", "market", "trade_acc_id", "status", "ext_status", "version", "revision",
+         "transaction_date",
          "reason", "intent", "attempt_no", "poll_exhausted", "abnormal", "bank_ack_at", "bank_result", "hold_id",
          "due_at", "created_at", "updated_at")
 _DEPOSIT = tuple("apply_id" if name == "hold_apply_id" else name for name in DepositFields._fields)
@@ -212,14 +215,14 @@ NEW_WITHDRAW = Statement(insert(proc_cash_withdraw).values(
     {name: bindparam(name) for name in ("procedure_id", "task_key", *WithdrawFields._fields)}))
 MOVE = Statement(
     update(proc_info)
-    .where(_P.id == bindparam("b_id"), _P.version == bindparam("b_version"))
-    .values(version=_P.version + 1, **{name: bindparam(name) for name in (
+    .where(_P.id == bindparam("b_id"), _P.version == bindparam("b_version"), _P.revision == bindparam("b_revision"))
+    .values(version=_P.version + 1, revision=_P.revision + 1, **{name: bindparam(name) for name in (
         "status", "ext_status", "transaction_date", "reason", "intent", "attempt_no", "bank_result", "due_at",
         "updated_at")}))
 MARK = Statement(
     update(proc_info)
-    .where(_P.id == bindparam("b_id"), _P.version == bindparam("b_version"))
-    .values(**{name: bindparam(name) for name in (
+    .where(_P.id == bindparam("b_id"), _P.version == bindparam("b_version"), _P.revision == bindparam("b_revision"))
+    .values(revision=_P.revision + 1, **{name: bindparam(name) for name in (
         "poll_exhausted", "abnormal", "bank_ack_at", "bank_result", "reason", "intent", "due_at")}))
 MARK_WITHDRAW = Statement(
     update(proc_cash_withdraw)
@@ -243,7 +246,7 @@ EFFECT_LATER = Statement(
     update(outbox).where(_O.id == bindparam("b_id")).values(
         tries=bindparam("tries"), due_at=bindparam("due"), updated_at=bindparam("now")))
 EFFECTS_OF = Statement(
-    select(_O.id, _O.effect, _O.key, _O.attempt, _O.tries, _O.created_at)
+    select(_O.id, _O.effect, _O.key, _O.attempt, _O.tries, _O.created_at, _O.payload)
     .where(_O.procedure_id == bindparam("b_id"), _O.state == 0).order_by(_O.id))
 EFFECT_STATE = Statement(select(_O.state).where(_O.id == bindparam("b_id")))
 EFFECTS_DUE = Statement(
@@ -256,6 +259,7 @@ REMEMBER = Statement(insert(proc_idem).values({name: bindparam(name) for name in
     "biz_type", "rpc_request_id", "procedure_id", "result", "created_at", "updated_at")}))
 SAME_TRANSACTION = Statement(select(_D.procedure_id).where(
     _D.is_bs_transfer == bindparam("bst"), _D.transaction_id == bindparam("transaction")))
+SAME_HOLD = Statement(select(_P.id).where(_P.hold_id == bindparam("hold")))
 SAME_TASK = Statement(select(_W.procedure_id).where(_W.task_key == bindparam("task")))
 NEW_LATE = Statement(insert(late_result).values({name: bindparam(name) for name in (
     "procedure_id", "result", "code", "source", "created_at")}))

@@ -15,6 +15,7 @@ from core.money import Currency
 from core.transfer import CHANNELS, TRANS_TYPES
 
 HOLD_ID_LENGTH = 32
+MAX_AMOUNT = 10**15  # minor units
 REQUEST_ID_MAX, TRANSACTION_ID_MAX, REMARK_MAX = 40, 64, 500
 """Widths of the columns that keep them."""
 
@@ -94,6 +95,17 @@ def per_market(request: DepositRequest, shares: Sequence[MarketShare]) -> list[D
                     transaction_id=f"{request.transaction_id}:{share.market}") for share in shares]
 
 
+def check_wish(market: int, ccy: str, amount: int) -> Refusal | None:
+    """What a customer asks for in the App: a known market and currency, an amount of money."""
+    if market not in tuple(Market):
+        return _bad(f"market {market}: 1 HK, 2 US or 4 A-Share Connect")
+    if ccy not in Currency.__members__:
+        return _bad(f"ccy {ccy!r}: HKD, USD or CNH")
+    if not 0 < amount < MAX_AMOUNT:
+        return _bad(f"amount {amount}: positive minor units below {MAX_AMOUNT}")
+    return None
+
+
 def _bad(detail: str) -> Refusal:
     return Refusal(Code.INVALID_PARAM, detail)
 
@@ -101,13 +113,7 @@ def _bad(detail: str) -> Refusal:
 def _check_common(request: DepositRequest | WithdrawRequest) -> Refusal | None:
     if not 1 <= len(request.rpc_request_id) <= REQUEST_ID_MAX:
         return _bad(f"rpc_request_id: 1 to {REQUEST_ID_MAX} characters")
-    if request.market not in tuple(Market):
-        return _bad(f"market {request.market}: 1 HK, 2 US or 4 A-Share Connect")
-    if request.ccy not in Currency.__members__:
-        return _bad(f"ccy {request.ccy!r}: HKD, USD or CNH")
-    if request.amount <= 0:
-        return _bad(f"amount {request.amount}: positive minor units")
-    return None
+    return check_wish(request.market, request.ccy, request.amount)
 
 
 def check_deposit(request: DepositRequest) -> Refusal | None:

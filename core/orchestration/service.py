@@ -50,7 +50,10 @@ _UNDOABLE = ("FREEZE", "DEDUCT", "REFREEZE", "RESTORE", "RELEASE", "CONSUME", "S
 # Operations that only ask risk control and stay in their state until it answers; where they lead if it agrees.
 _ENDS_IN = {"CashDepositReverse": ("end_reverse",), "CashWithdrawForceProcess Complete": ("end_ok", "end_reverse")}
 # What a creation's request id stands for: the same id with another of these is another request.
-_IDENTITY = ("nn_uid", "trade_acc_id", "market", "ccy", "amount", "is_bs_transfer", "transaction_id", "task_id")
+_IDENTITY = ("nn_uid", "trade_acc_id", "market", "ccy", "amount", "is_bs_transfer", "transaction_id", "task_id",
+             "transfer_method", "transfer_dest_bank", "transfer_dest_card", "bank_launched", "hold_id", "deposit_type",
+             "hold_type", "hold_apply_id", "source")
+VOID = "VOID"  # result of a request id under which nothing was created and nothing will be
 _REASONS = {"CashDepositManualReject": "MANUAL_REJECT"}  # where the fact alone would say something else
 _UNDOING = ("CashWithdrawReject", "CashWithdrawForceProcess")
 _CREATIONS: dict[str, str] = {BizType.CASH_DEPOSIT: "CashDepositCreate", BizType.CASH_WITHDRAW: "CashWithdrawCreate"}
@@ -135,14 +138,23 @@ class Sba:
             ",".join(hits), 0, 0, "")
         p = self._blank(BizType.CASH_WITHDRAW, request, W.FREEZE, fields)
         p.hold_id = request.hold_id
+        owner = await self._db.first(R.SAME_HOLD, {"hold": request.hold_id})
+        if owner is not None and await self._owned_by_another(owner[0], request):
+            held = Refusal(Code.INVALID_PARAM, f"hold {request.hold_id} belongs to P{owner[0]}")
+            return self._refused("CashWithdrawCreate", f"P{owner[0]}", held, by)
         row = fields._asdict() | {"task_key": request.task_id}
         existing = (R.SAME_TASK, {"task": request.task_id})
         return await self._create(p, row, W.CREATION, by, request.rpc_request_id, existing)
 
+    async def _owned_by_another(self, procedure_id: int, request: WithdrawRequest) -> bool:
+        """A hold serves one withdrawal: that of its own Task, and again when that one was reversed."""
+        other = await self.procedure(procedure_id)
+        return other is not None and other.get("task_id") != request.task_id
+
     def _blank(self, biz: BizType, request: Any, state: Any, fields: Any) -> Procedure:
         now = self._clock.now_ms()
         p = Procedure(
-            0, biz, request.nn_uid, request.market, request.trade_acc_id, state.status, state.ext, 1, 0, "", "", 1,
+            0, biz, request.nn_uid, request.market, request.trade_acc_id, state.status, state.ext, 1, 1, 0, "", "", 1,
             0, 0, None, "", "", None, now, now, fields)
         p.transaction_date = self._decisions.transaction_date(p, now)
         return p
@@ -179,11 +191,31 @@ class Sba:
         row = await self._db.first(R.SEEN, {"biz": wanted.biz_type, "request": request_id})
         if row is None:
             return None
+        if row[1] == VOID:
+            return self._refused(name, "P0", Refusal(Code.ILLEGAL_STATE, f"{request_id} was given up"), by)
         stored, asked = await self.procedure(row[0]) or {}, snapshot(wanted)
         other = [field for field in _IDENTITY if stored.get(field) != asked.get(field)]
         if other or row[1] != name:
             return self._refused(name, f"P{row[0]}", _used(request_id, row, ", ".join(other)), by)
         return Reply(Code.REPLAYED, "", stored)
+
+    async def created(self, biz: BizType, request_id: str) -> dict[str, Any] | None:
+        """The Procedure that was created under a request id, or None (so far)."""
+        row = await self._db.first(R.SEEN, {"biz": biz, "request": request_id})
+        return await self.procedure(row[0]) if row is not None and row[1] != VOID else None
+
+    async def give_up_creation(self, biz: BizType, request_id: str) -> dict[str, Any] | None:
+        """None, and a creation under this id that is still under way will be refused; or the Procedure that exists."""
+        if await self._db.first(R.SEEN, {"biz": biz, "request": request_id}) is None:
+            now = self._clock.now_ms()
+            try:
+                await self._db.execute(R.REMEMBER, {
+                    "biz_type": biz, "rpc_request_id": request_id, "procedure_id": 0, "result": VOID,
+                    "created_at": now, "updated_at": now})
+                return None
+            except UniqueViolation:  # it was created at this moment
+                pass
+        return await self.created(biz, request_id)
 
     # Operations
 
@@ -360,6 +392,8 @@ class Sba:
             p = await self.engine.load(procedure_id)
             if p is not None and not p.state.terminal:
                 await self.engine.mark(p, **marks)
+        except StaleVersion as stale:  # somebody else has it: what was to be noted is asked again
+            raise OutcomeUnknown(str(stale)) from stale
         finally:
             await self.engine.unlock(procedure_id, token)
 

@@ -82,7 +82,7 @@ class Core:
                        self.risk_control, settings)
         self.airstar_deposits = AirstarDeposits(
             databases.primary, clock, trace, self.jobs, self.applications, self.mandates, self.gateway, self.sba,
-            self.lists, self.accounts, given.rpc, settings)
+            self.lists, self.accounts, given.rpc, settings, given.calendars)
         self.withdrawals = Withdrawals(
             databases.primary, clock, trace, self.jobs, self.mandates, self.sba, self.risk_control, self.lists,
             self.accounts, given.rpc, given.calendars, settings)

@@ -64,6 +64,7 @@ class ProcInfo(ProcedureTable, table=True):
         Index(None, "nn_uid", "biz_type"),
         Index(None, "status", "ext_status"),
         Index(None, "created_at"),
+        Index(None, "hold_id", sqlite_where=sql_text("hold_id <> ''")),
         Index(None, "due_at", sqlite_where=sql_text("due_at IS NOT NULL")),
     )
     id: int | None = key()
@@ -73,7 +74,8 @@ class ProcInfo(ProcedureTable, table=True):
     trade_acc_id: int = number()
     status: str = text(16)
     ext_status: str = text(16, "")
-    version: int = number(0)
+    version: int = number(0)  # the number of Flow records
+    revision: int = number(0)  # raised by every write: what guards against a second writer
     transaction_date: int = number()
     reason: str = text(32, "")
     intent: str = text(8, "")

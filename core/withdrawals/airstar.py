@@ -15,7 +15,7 @@ from core.accounts import Accounts
 from core.banks.airstar import AirstarGateway, Answer, BankRequest, Outcome
 from core.cards.mandates import Mandate, Mandates
 from core.clock import Clock
-from core.deposits.airstar import NOTHING_HAPPENED, OUTSIDE_WINDOW, AirstarDeposits, believed
+from core.deposits.airstar import NOTHING_HAPPENED, OUTSIDE_WINDOW, AirstarDeposits, believed, nothing_happened, surely_unsent
 from core.deposits.bank_requests import ACCEPTED, NEW, OURS, REFUSED, STATE, close_request, keep_request
 from core.errors import Code
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
@@ -76,7 +76,6 @@ class AirstarWithdrawals:
                 else "", "market": p.market, "ccy": p.withdraw.ccy, "amount": p.withdraw.amount,
                 "bank_request": task.request_id or None, "attempt": p.attempt_no, "request": "", "sent": 0}
             await self._jobs.enqueue(tx, TRANSFER, key, payload, self._clock.now_ms(), self._poll_max)
-            tx.after_commit(lambda: self._deposits.unsent.add(reference))
 
     # Sending and polling
 
@@ -84,17 +83,17 @@ class AirstarWithdrawals:
         return await (self._poll(job) if job.payload["request"] else self._send(job))
 
     async def _send(self, job: Job) -> Verdict:
-        w, unsent = job.payload, self._deposits.unsent
+        w = job.payload
         if not await self._still_wanted(w):
             return Failed("decided before it was sent")
-        certain = unsent.take(w["ref"])
         if self._deposits.window_opens() > self._clock.now_ms():
-            return await self._too_late(job, certain)
+            return await self._too_late(job, certain=not w.get("doubt", 0))
+        certain = await surely_unsent(job)
         answer = believed(await self._instruct_bank(w, 1 if certain else max(2, w["sent"] + 1)), certain)
         if answer.outcome is Outcome.ACCEPTED:
             return await self._accepted(job, answer.request_id)
-        if answer.outcome in NOTHING_HAPPENED:
-            unsent.add(w["ref"])
+        if certain and answer.outcome in NOTHING_HAPPENED:
+            await nothing_happened(job)
         if answer.outcome in (Outcome.REJECTED, Outcome.NOT_FOUND):
             return await self._result(job, answer, success=False)
         return await self._send_again(job, answer)
@@ -104,10 +103,10 @@ class AirstarWithdrawals:
         shown = await self._sba.procedure(w["procedure"])
         return shown is not None and shown["state"] == "pending(transfer_auto)" and shown["attempt_no"] == w["attempt"]
 
-    async def _too_late(self, job: Job, certain: bool) -> Verdict:
+    async def _too_late(self, job: Job, *, certain: bool) -> Verdict:
         """The window has closed since the gates were open: what was surely not sent fails, else the bank is asked."""
         if certain:
-            self._deposits.unsent.add(job.payload["ref"])
+            await nothing_happened(job)  # under the lease, or nothing is concluded
             return await self._result(job, Answer(Outcome.REJECTED, "", WINDOW_CLOSED, OUTSIDE_WINDOW), success=False)
         return Again(self._clock.now_ms() + self._poll_ms, OUTSIDE_WINDOW, counts=False,
                      payload=job.payload | {"request": "?"})

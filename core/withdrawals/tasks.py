@@ -15,12 +15,12 @@ from core.accounts import Accounts
 from core.calendars import Calendars
 from core.cards.mandates import Mandates
 from core.clock import Clock, from_yyyymmdd
-from core.domain import FreezeType, MandateStatus, TaskStatus
+from core.domain import BizType, FreezeType, MandateStatus, TaskStatus
 from core.errors import CallFailed, Code, OutcomeUnknown, Refusal
-from core.jobs import Again, Done, Failed, Job, Jobs, Verdict
+from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.orchestration.performers import RiskControl
 from core.orchestration.records import BST, Actor, Effect, Procedure, Reply
-from core.orchestration.requests import WithdrawRequest
+from core.orchestration.requests import WithdrawRequest, check_wish
 from core.orchestration.service import Sba
 from core.rpc import Rpc
 from core.screening import ListName, Lists
@@ -30,7 +30,7 @@ from core.storage.primary import nick_list, sba_list, task_flows, tasks
 from core.trace import Trace
 from core.transfer import CHANNELS
 
-START = "WithdrawStart"
+START, UNHOLD = "WithdrawStart", "WithdrawUnhold"
 
 
 class Task(NamedTuple):
@@ -102,13 +102,15 @@ class Withdrawals:
     @property
     def handlers(self) -> dict[str, Any]:
         """Job name -> handler."""
-        return {START: self._start}
+        return {START: self._start, UNHOLD: self._unhold}
 
     async def submit(
         self, uid: int, trade_acc_id: int, market: int, card_id: int, card_no: str, bank_code: str, ccy: str,
         amount: int, method: str,
-    ) -> Task:
+    ) -> Task | Refusal:
         """The customer confirms a withdrawal of ``amount`` minor units by channel ``method``."""
+        if refusal := check_wish(market, ccy, amount):
+            return refusal
         async with self._db.transaction() as tx:
             return await self.new(tx, uid=uid, trade_acc_id=trade_acc_id, market=market, card_id=card_id,
                                   card_no=card_no, bank_code=bank_code, ccy=ccy, amount=amount, method=method)
@@ -141,24 +143,24 @@ class Withdrawals:
     # Into SBA
 
     async def _start(self, job: Job) -> Verdict:
+        """Into SBA. Whether the Procedure exists is asked first: an earlier run's answer may have been lost."""
         task = await self.find(job.payload["task"])
         assert task is not None, job.payload
+        known = await self._sba.created(BizType.CASH_WITHDRAW, f"T{task.id}")
+        if known is not None:
+            return await self._created(job, task, known)
         if task.status != TaskStatus.PENDING:
             return Done()
-        refusal = await self._confirm(task)
-        if refusal:
-            return await self._refuse(job, task, refusal)
         try:
-            hold = await self._hold(task)
-            if hold is not None:
-                return await self._refuse(job, task, hold)
+            refusal = await self._confirm(task) or await self._hold(task)
+            if refusal:
+                return await self._refuse(job, task, refusal)
             reply = await self._rpc("sba.create_withdrawal", self._sba.create_withdrawal, await self._request(task))
         except (OutcomeUnknown, CallFailed) as silence:
             return Again(self._clock.now_ms() + self._retry_ms, str(silence))
         if reply.procedure is None:
-            await self._unhold(task)
             return await self._refuse(job, task, Refusal(reply.code, reply.message))
-        return await self._created(job, task, reply)
+        return await self._created(job, task, reply.procedure)
 
     async def _confirm(self, task: Task) -> Refusal | None:
         """Confirm: the card is the customer's, and a BST card is authorized for the market (AIR-03)."""
@@ -177,9 +179,26 @@ class Withdrawals:
             f"WD{task.id}", int(FreezeType.CASH_OUT))
         return None if answer.code is Code.OK else Refusal(answer.code, answer.detail)
 
-    async def _unhold(self, task: Task) -> None:
+    async def _queue_unhold(self, tx: Transaction, task: Task) -> None:
+        """The hold of a Task that ends without a Procedure is released by a job of its own: durably."""
         if self._prehold:
-            await self._rpc("risk_control.release", self._risk.release, f"T{task.id}:unhold", f"WD{task.id}")
+            await self._jobs.enqueue(tx, UNHOLD, f"T{task.id}", {"task": task.id}, self._clock.now_ms(),
+                                     self._start_tries)
+
+    async def _unhold(self, job: Job) -> Verdict:
+        """Void the freeze if it has not happened yet, release it if it has."""
+        task_id = job.payload["task"]
+        try:
+            frozen = await self._rpc("risk_control.void", self._risk.void, f"T{task_id}:hold")
+            if frozen is None or frozen.code is not Code.OK:
+                return Done()
+            answer = await self._rpc(
+                "risk_control.release", self._risk.release, f"T{task_id}:unhold", f"WD{task_id}")
+        except (OutcomeUnknown, CallFailed) as silence:
+            return Again(self._clock.now_ms() + self._retry_ms, str(silence))
+        if answer.code is Code.OK:
+            return Done()
+        return Exhausted(f"{answer.code.name} {answer.detail}", "AIRSTAR-08", f"T{task_id}")
 
     async def _request(self, task: Task) -> WithdrawRequest:
         try:
@@ -198,20 +217,23 @@ class Withdrawals:
             bank_launched=task.bank_launched, payee_name=(names[0] or names[1]) if names else "",
             request_id=task.request_id, blacklisted=listed)
 
-    async def _created(self, job: Job, task: Task, reply: Reply) -> Verdict:
-        assert reply.procedure is not None
+    async def _created(self, job: Job, task: Task, procedure: dict[str, Any]) -> Verdict:
         now = self._clock.now_ms()
-        procedure_id: int = reply.procedure["id"]
+        procedure_id: int = procedure["id"]
         async with self._db.transaction() as tx:
             if await tx.first(PROCEDURE_OF, {"task": task.id}) is None:
                 await tx.execute(ASSOCIATE, {"task_id": task.id, "procedure_id": procedure_id, "attempt": 1,
-                                             "state": reply.procedure["state"], "created_at": now, "updated_at": now})
+                                             "state": procedure["state"], "created_at": now, "updated_at": now})
                 for step, action in (("AUDIT", "auto_pass"), ("CONFIRM", "pass"), ("REMITTANCE", "create")):
                     await self._log(tx, task.id, step, action, "system", "", now)
             await self._change(tx, task, TaskStatus.PROCESSING, procedure_id, step="REMITTANCE")
             return await job.settle(tx, Done())
 
     async def _refuse(self, job: Job, task: Task, refusal: Refusal) -> Verdict:
+        """No Procedure, and never one under this Task's id; should there be one after all, it stands."""
+        known = await self._sba.give_up_creation(BizType.CASH_WITHDRAW, f"T{task.id}")
+        if known is not None:
+            return await self._created(job, task, known)
         now = self._clock.now_ms()
         async with self._db.transaction() as tx:
             await self._log(tx, task.id, task.step, "refuse", "system", refusal.detail, now)
@@ -219,6 +241,7 @@ class Withdrawals:
                 event = "REAUTHORIZE" if refusal.code is Code.BLOCKED else "WITHDRAW_FAILED"
                 self._trace.publish(tx, "notify", f"U{task.uid}", {
                     "uid": task.uid, "event": event, "detail": refusal.detail})
+            await self._queue_unhold(tx, task)
             return await job.settle(tx, Failed(refusal.code.name))
 
     # Out of SBA
@@ -270,12 +293,15 @@ class Withdrawals:
         task = await self.find(task_id)
         if task is None:
             return Refusal(Code.NOT_FOUND, f"no Task {task_id}")
-        if task.status != TaskStatus.PENDING or await self.procedure_of(task_id) is not None:
+        if task.status != TaskStatus.PENDING:
             return Refusal(Code.ILLEGAL_STATE, f"Task {task_id} is {TaskStatus(task.status).name}")
+        known = await self._sba.give_up_creation(BizType.CASH_WITHDRAW, f"T{task_id}")
+        if known is not None:
+            return Refusal(Code.ILLEGAL_STATE, f"Task {task_id} has Procedure P{known['id']}: cancel that")
         async with self._db.transaction() as tx:
             if not await self._change(tx, task, TaskStatus.CANCELLED, None, remark="USER_CANCEL"):
                 return Refusal(Code.ILLEGAL_STATE, f"Task {task_id} has moved on")
-        await self._unhold(task)
+            await self._queue_unhold(tx, task)
         return None
 
     async def _change(

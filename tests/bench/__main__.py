@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHES = ("loop", "storage", "jobs", "airstar_wire", "procedures", "cost")
+BENCHES = ("loop", "storage", "jobs", "airstar_wire", "procedures", "cost", "sm2", "socket_codec")
 
 
 def machine() -> str:

@@ -240,6 +240,24 @@ def test_our_own_instruction_listed_as_a_customers_request_begins_nothing_and_is
     play(story)
 
 
+@pytest.mark.parametrize("answered", ["before the list was asked for", "after it was asked for"])
+def test_a_deposit_whose_answer_was_lost_and_that_the_bank_lists_meanwhile_is_credited_once(answered: str) -> None:
+    """The bank's list says a customer began it; our own sending is not answered yet, so we cannot know better."""
+
+    async def story(rig: Rig) -> None:
+        rig.world.bank.fault("duplicate_result")
+        rig.world.bank.fault("timeout", message="deposit", count=1)
+        await rig.until("2026-03-12 10:01:50" if answered.startswith("after") else "2026-03-12 10:01:39")
+        await rig.deposit()
+        await asyncio.sleep(900)
+        assert (len(rig.of_kind("bank.book")), await money(rig)) == (1, CREDITED)
+        assert list({one["apply"]: one["status"] for one in rig.of_kind("apply")}.values()) == ["DONE"]
+        assert len(alerts(rig, "AIRSTAR-11")) == 1
+        assert told(rig, "DEPOSIT_OK") == 1
+
+    play(story, start="2026-03-12 10:01")
+
+
 def test_a_deposit_begun_at_the_bank_and_listed_twice_is_credited_once() -> None:
     async def story(rig: Rig) -> None:
         rig.world.bank.fault("duplicate_result")

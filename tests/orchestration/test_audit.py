@@ -1,8 +1,9 @@
-"""The audit trail: one Flow record per step, in the same transaction, by name, never changed (orchestration.md §1.3)."""
+"""The audit trail: one Flow record per step, in the same transaction, by name, never changed (§1.3)."""
 
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -189,7 +190,7 @@ def test_the_history_begins_with_the_latest_record_which_leads_to_the_present_st
         order = [(row.created_at, row.id) for row in rows]
         assert order == sorted(order, reverse=True)
         assert (rows[0].to_status, rows[0].to_ext_status) == (shown["status"], shown["ext_status"])
-        for later, earlier in zip(rows, rows[1:], strict=False):  # an unbroken chain
+        for later, earlier in pairwise(rows):  # an unbroken chain
             assert (later.from_status, later.from_ext_status) == (earlier.to_status, earlier.to_ext_status)
         speak(rig)
 

@@ -1,10 +1,11 @@
-"""Two workers on one Procedure: the lock keeps them apart, and the version stops whoever lost it (orchestration.md §6)."""
+"""Two workers on one Procedure: the lock keeps them apart, and the version stops whoever lost it (§6)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ async def restate(rig: Rig, procedure_id: int) -> None:
     shown, rows = await rig.sba.procedure(procedure_id), await rig.sba.history(procedure_id)
     assert len(rows) == shown["version"]
     assert (rows[0].to_status, rows[0].to_ext_status) == (shown["status"], shown["ext_status"])
-    for later, earlier in zip(rows, rows[1:], strict=False):
+    for later, earlier in pairwise(rows):
         assert (later.from_status, later.from_ext_status) == (earlier.to_status, earlier.to_ext_status)
 
 

@@ -192,6 +192,7 @@ def test_a_manual_transfer_can_be_deferred_and_comes_back_to_manual_transfer(by)
         assert deferred["state"] == "pending(move_next)"
         assert flows(rig, waiting["id"])[-1]["row"] == "WT-16"
         assert (deferred["transaction_date"], deferred["attempt_no"]) == (20260313, 2)
+        assert notices(rig) == ["WITHDRAW_DEFERRED"]
         assert buckets(await rig.money()) == (FULL - AMOUNT, AMOUNT, 0)
         await rig.until("2026-03-12 23:59")
         assert (await shown(rig, waiting["id"]))["state"] == "pending(move_next)"
@@ -209,6 +210,7 @@ def test_a_bst_withdrawal_that_waits_for_its_window_can_be_deferred_by_hand():
         waiting = await WAYS["pending(deduct_done)"].go(rig)
         deferred = await press(rig, "MoveNextTransactionDay", waiting)
         assert (deferred["state"], deferred["transaction_date"]) == ("pending(move_next)", 20260313)
+        assert notices(rig) == ["WITHDRAW_DEFERRED"]
         done = await reach(rig, waiting["id"], "end_ok(transfer_done)", 2 * 86_400)
         assert moved_at(rig, done["id"], "pending(transfer_auto)") == ["2026-03-13 08:00"]
 

@@ -516,7 +516,8 @@ def test_a_withdrawal_from_the_app_is_0_and_one_begun_at_airstar_is_1():
 
 
 @pytest.mark.req("SBA-WD-049")
-@pytest.mark.parametrize(("settled", "good"), [(0, True), (1, True), (1_000_000, True), (1_000_001, False), (-1, False)])
+@pytest.mark.parametrize(("settled", "good"), [
+    (0, True), (1, True), (1_000_000, True), (1_000_001, False), (-1, False)])
 def test_cash_and_margin_make_up_the_amount(settled: int, good: bool):
     async def story(rig: Rig) -> None:
         if not good:

@@ -1,4 +1,4 @@
-"""What a reviewer sees before he approves or rejects, and which buttons he can press (orchestration.md §2, §3.2, §4)."""
+"""What a reviewer sees before he approves or rejects, and which buttons he can press (§2, §3.2, §4)."""
 
 from __future__ import annotations
 

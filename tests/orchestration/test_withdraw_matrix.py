@@ -23,7 +23,7 @@ from withdrawal_states import (
     silent_bank,
 )
 
-from core.errors import Code
+from core.errors import Code, OutcomeUnknown
 from core.orchestration.engine import Fact
 from core.orchestration.operations import REVERSE_CONFIRMATIONS
 from core.orchestration.withdraw_table import FACTS
@@ -173,6 +173,21 @@ def test_what_the_documents_list_in_a_state_leads_where_they_say(label, fact):
             assert new == []
 
     told(label, story, planted=True)  # facts without their causes: the books need not agree
+
+
+@pytest.mark.req("SBA-API-12")
+@pytest.mark.parametrize(("label", "fact"), [
+    ("new(freeze)", "REJECT"), ("new(blank)", "REJECT"), ("pending(return)", "FORCE_ROLLBACK_DEDUCTED"),
+    ("pending(unfreeze)", "FORCE_COMPLETE"), ("pending(transfer_reject)", "FORCE_COMPLETE")])
+def test_nobody_decides_over_a_call_whose_outcome_may_still_come(label, fact):
+    """The engine's own guard (A-23): whoever decides must have made the call void, or have its outcome, first."""
+    async def story(rig, shown):
+        before = await everything(rig, shown["id"])
+        with pytest.raises(OutcomeUnknown, match="in flight"):
+            await state_fact(rig, shown["id"], fact)
+        assert await everything(rig, shown["id"]) == before
+
+    told(label, story)
 
 
 @pytest.mark.req("SBA-WD-039", "SBA-API-09", "SBA-API-11", "SBA-API-13", "SBA-API-14", "SBA-API-15", "SBA-API-16",

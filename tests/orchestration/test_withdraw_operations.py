@@ -544,7 +544,7 @@ def test_set_transfer_done_results_in_exactly_one_call_to_sba():
         assert again.code is Code.REPLAYED
         assert rig.world.rpc.calls - calls == 2 + 2  # the call and its repetition; consume and the word to the Task
         rows = rig.of_kind("procedure")[seen:]
-        assert [(row["row"], row["operator"]) for row in rows] == [("WT-24", "system")]
+        assert [(row["row"], row["operator"], row["remark"]) for row in rows] == [("WT-24", FRONTLINE.id, "paid")]
         notes = rig.of_kind("note", id=waiting["id"], fact="MANUAL_DONE")
         assert [note["detail"] for note in notes] == ["paid"]
         log = await rig.core.withdrawals.log_of(waiting["task_id"])

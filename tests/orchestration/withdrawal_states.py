@@ -43,7 +43,7 @@ def stop_job(rig: Rig, name: str) -> None:
 
 def silent_bank(rig: Rig, paid: bool, until_s: float | None = None, who: str = "alice") -> None:
     """From now on the bank shows no result of his withdrawals (until so many seconds later), whether it pays or not."""
-    rig.world.bank.fault("stuck_pending", paid=paid, until_s=until_s, customer=who)
+    rig.world.bank.fault("stuck_pending", paid=paid, until_s=until_s, customer=who, message="withdraw")
 
 
 async def blacklist(rig: Rig, who: str = "alice") -> None:

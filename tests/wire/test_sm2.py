@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from gmpy2 import mpz
 from gmssl import sm2 as gmssl_sm2
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 from core.errors import Misconfigured
 from core.wire import sm2
 from core.wire.sm2 import CryptoError, FastSm2, GmsslSm2, KeyPair, LibcryptoSm2, Sm2
-from core.wire.sm2.fast import TABLES, USES_BEFORE_TABLE
-from core.wire.sm2.forms import GX, GY, N, P, point_bytes
+from core.wire.sm2.fast import TABLES, USES_BEFORE_TABLE, _sum
+from core.wire.sm2.forms import GX, GY, B, N, P, point_bytes, point_of
 from tests.wire.openssl_command import Openssl
 
 # GB/T 32918.5-2017, annexes A.2 (signature) and C.2 (encryption), on the recommended curve.
@@ -251,11 +252,23 @@ def test_a_signature_whose_sum_is_the_point_at_infinity_is_refused_by_every_back
     scalar = int.from_bytes(PRIVATE)
     s = 12_345
     hostile = (-s * (1 + scalar) * pow(scalar, -1, N) % N).to_bytes(32) + s.to_bytes(32)
+    r_plus_s_is_n = (1).to_bytes(32) + (N - 1).to_bytes(32)
     backend = FastSm2()
     for _ in range(uses):
         assert backend.verify(PUBLIC, SIGNED, SIGNATURE)
     for verifier in (backend, LIBCRYPTO, GMSSL):
         assert not verifier.verify(PUBLIC, SIGNED, hostile)
+        assert not verifier.verify(PUBLIC, SIGNED, r_plus_s_is_n)
+
+
+def test_sums_that_meet_equal_and_opposite_points_are_those_of_libcrypto() -> None:
+    plus, minus = (mpz(GX), mpz(GY)), (mpz(GX), mpz(P - GY))
+    assert _sum([plus, minus]) is None
+    for points, multiple in (
+        ([plus, plus], 2), ([plus] * 5, 5), ([plus, minus, plus], 1), ([plus, plus, minus, plus, plus], 3),
+        ([plus, minus, plus, plus], 2), ([minus, plus, minus, plus, plus], 1),
+    ):
+        assert _sum(points) == point_of(LIBCRYPTO.public_key(multiple.to_bytes(32)))
 
 
 # --- replay and entropy -----------------------------------------------------------------------------------------
@@ -308,14 +321,26 @@ def test_a_nonce_whose_mask_is_all_zero_is_not_used() -> None:
 
 # --- hostile bytes ----------------------------------------------------------------------------------------------
 
+ROOT_OF_B = pow(B, (P + 1) // 4, P)
+"""(0, √b) is on the curve; (p, √b) is the same point in a form that must not pass."""
 OFF_THE_CURVE = point_bytes(GX, GY ^ 1)
 BAD_POINTS = {
     "nothing": b"", "short": PUBLIC[:-1], "long": PUBLIC + b"\0", "infinity": bytes(65), "origin": b"\x04" + bytes(64),
     "compressed": b"\x02" + PUBLIC[1:33], "hybrid": b"\x06" + PUBLIC[1:], "off the curve": OFF_THE_CURVE,
-    "x is p": b"\x04" + P.to_bytes(32) + PUBLIC[33:], "x over p": b"\x04" + b"\xff" * 64, "no prefix": PUBLIC[1:],
+    "x is p": point_bytes(P, ROOT_OF_B), "x over p": b"\x04" + b"\xff" * 64, "no prefix": PUBLIC[1:],
 }
 BAD_PRIVATE = {"nothing": b"", "zero": bytes(32), "n-1": (N - 1).to_bytes(32), "n": N.to_bytes(32),
                "ones": b"\xff" * 32, "short": PRIVATE[1:], "long": b"\0" + PRIVATE}
+
+
+@every_backend
+def test_the_point_with_x_zero_is_a_key_like_any_other(backend: Sm2) -> None:
+    assert (ROOT_OF_B**2 - B) % P == 0
+    public = point_bytes(0, ROOT_OF_B)
+    assert not backend.verify(public, SIGNED, SIGNATURE)
+    assert len(backend.encrypt(public, ENCRYPTED, entropy=stream())) == len(CIPHERTEXT)
+    with pytest.raises(CryptoError):
+        backend.decrypt(PRIVATE, public + CIPHERTEXT[65:])
 
 
 @every_backend
@@ -421,6 +446,7 @@ def test_fuzz_gmssl_refuses_too(ciphertext: bytes, signature: bytes) -> None:
 def test_a_failure_leaves_nothing_in_the_error_queue_that_ssl_shares() -> None:
     with pytest.raises(CryptoError):
         LIBCRYPTO.decrypt(PRIVATE, changed(CIPHERTEXT, 0))
+    assert LIBCRYPTO._lib.ERR_peek_error() == 0
     assert not LIBCRYPTO.verify(PUBLIC, SIGNED, changed(SIGNATURE, 0))
     assert LIBCRYPTO._lib.ERR_peek_error() == 0
 

@@ -47,8 +47,8 @@ Xyzz = tuple[mpz, mpz, mpz, mpz]
 USES_BEFORE_TABLE: Final = 48
 """A table costs about as much as it saves in so many multiplications."""
 
-TABLES: Final = 16
-"""Public keys remembered, the least recently used forgotten; a table takes about 1.8 MB."""
+TABLES: Final = 8
+"""Public keys remembered, the least recently used forgotten; a table takes about 5 MB."""
 
 PRIVATE_KEYS: Final = 256
 

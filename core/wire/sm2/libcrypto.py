@@ -138,7 +138,8 @@ class LibcryptoSm2:
         for _ in range(DRAWS):
             der = self._crypted(key, plaintext, self._lib.EVP_PKEY_encrypt_init, self._lib.EVP_PKEY_encrypt)
             ciphertext = ciphertext_from_der(der)
-            # GB/T 32918.4, 6.1 A5: a mask of zeros calls for another nonce; OpenSSL 3.0 does not look.
+            # GB/T 32918.4, 6.1 A5: a mask of zeros calls for another nonce. OpenSSL 3.0.19 looks itself, the first
+            # releases of 3.0 do not.
             if not ciphertext.endswith(plaintext):
                 return ciphertext
         raise CryptoError("libcrypto's generator gives no usable nonce")

@@ -4,8 +4,8 @@
 * Numbers, amounts and result codes stand on the right, filled with zeros on the left (a result code keeps its sign
   in the first byte, ``-005`` or ``0000``); everything else stands on the left, filled with spaces.
 * An absent optional field is all spaces. A group is a count of three digits and as many entries.
-* A value that does not fit is refused, never cut; so are other paddings, other encodings of the same characters, and
-  bytes after the last field. There is no room for fields that the tables do not name.
+* A value that does not fit is refused, never cut; so are other paddings and bytes after the last field. So a payload
+  that is read is written again byte for byte. There is no room for fields that the tables do not name.
 """
 
 from __future__ import annotations
@@ -245,24 +245,27 @@ class _Reader:
 
     def _field(self, field: Fixed) -> Any:
         raw = self._take(field.width, field.name)
-        if raw.isspace() and raw == b" " * field.width:
+        if not raw.strip(b" "):
             if field.required:
                 raise MalformedMessage(f"{field.name} is missing")
             return absent(field.kind)
-        text = _stripped(field, raw)
-        try:
-            value = read_value(field.kind, text.decode(ENCODING), field.name)
-        except UnicodeDecodeError:
-            raise MalformedMessage(f"{field.name}: {raw.hex()} is not GB18030") from None
-        if _fill(field, value) != raw:
+        stripped = _stripped(field, raw)
+        if _padded(field, stripped) != raw:
             raise MalformedMessage(f"{field.name}: {raw!r} is not how this value is written")
-        return value
+        return read_value(field.kind, _decoded(field, stripped), field.name)
 
     def _group(self, group: Group) -> tuple[Any, ...]:
         raw = self._take(_COUNT_WIDTH, group.name)
         if not raw.isdigit() or int(raw) > group.limit:
             raise MalformedMessage(f"{group.name}: {raw!r} is not a count up to {group.limit}")
         return tuple(self.record(group.record) for _ in range(int(raw)))
+
+
+def _decoded(field: Fixed, raw: bytes) -> str:
+    try:
+        return raw.decode(ENCODING)
+    except UnicodeDecodeError:
+        raise MalformedMessage(f"{field.name}: {raw.hex()} is not GB18030") from None
 
 
 def _stripped(field: Fixed, raw: bytes) -> bytes:

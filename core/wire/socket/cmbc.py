@@ -291,7 +291,7 @@ class _Tree:
         self.nodes += 1
         if self.nodes > MAX_NODES or len(self._open) >= MAX_DEPTH:
             raise MalformedMessage(f"more than {MAX_NODES} elements or {MAX_DEPTH} levels")
-        if attributes or _TAG.fullmatch(tag) is None:
+        if attributes or (tag not in _KNOWN and _TAG.fullmatch(tag) is None):
             raise MalformedMessage(f"<{tag[:64]}> has attributes, a namespace or a name that is not ours")
         node = _Node(tag)
         if self._open:
@@ -328,6 +328,7 @@ def _no_comment(*_: object) -> Never:
 _TAGS: Final[dict[type, dict[str, Element | Group]]] = {
     record: {field.tag: field for field in fields} for record, fields in FIELDS.items()
 }
+_KNOWN: Final = frozenset(tag for tags in _TAGS.values() for tag in tags)
 
 
 def _read_record(node: _Node, record: type) -> Any:

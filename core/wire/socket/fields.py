@@ -71,9 +71,13 @@ def _same(text: str) -> str:
     return text
 
 
-def _calendar_day(text: str) -> str:
-    date.fromisoformat(text)
-    return text
+def _is_day(text: str) -> bool:
+    """Whether eight digits name a day of the calendar (the pattern lets 30 February pass)."""
+    try:
+        date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        return False
+    return True
 
 
 def _yes(text: str) -> bool:
@@ -115,7 +119,7 @@ FORMS: Final[dict[Kind, Form]] = {
     Kind.RESULT: _form("0|-?[1-9][0-9]{0,2}", int, int, str, "callback code, with - if negative"),
     Kind.AMOUNT: _form(r"(?:0|[1-9][0-9]{0,14})\.[0-9]{2}", str, _same, _same, "digits, a point, two decimals"),
     Kind.CURRENCY: _form("[A-Z]{3}", str, _same, _same, "three capital letters"),
-    Kind.DATE: _form("[12][0-9]{3}(?:0[1-9]|1[0-2])[0-3][0-9]", str, _calendar_day, _same, "YYYYMMDD, Hong Kong"),
+    Kind.DATE: _form("[12][0-9]{3}(?:0[1-9]|1[0-2])[0-3][0-9]", str, _same, _same, "YYYYMMDD, Hong Kong"),
     Kind.TIME: _form("(?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]", str, _same, _same, "HHMMSS, Hong Kong"),
     Kind.FLAG: _form("[YN]", bool, _yes, _yes_or_no, "Y or N"),
     Kind.PARTY: _choice(Party),
@@ -131,20 +135,18 @@ def write_value(kind: Kind, value: Any, name: str) -> str:
     form = FORMS[kind]
     if type(value) is not form.type:
         raise MalformedMessage(f"{name}: {value!r} is not {form.meaning}")
-    text = form.write(value)
-    read_value(kind, text, name)
+    text: str = form.write(value)
+    if form.pattern.fullmatch(text) is None or (kind is Kind.DATE and not _is_day(text)):
+        raise MalformedMessage(f"{name}: {text!r} is not {form.meaning}")
     return text
 
 
 def read_value(kind: Kind, text: str, name: str) -> Any:
     """The value that a text stands for; `MalformedMessage` names the field if there is none."""
     form = FORMS[kind]
-    if form.pattern.fullmatch(text) is None:
+    if form.pattern.fullmatch(text) is None or (kind is Kind.DATE and not _is_day(text)):
         raise MalformedMessage(f"{name}: {text!r} is not {form.meaning}")
-    try:
-        return form.read(text)
-    except ValueError:
-        raise MalformedMessage(f"{name}: {text!r} is not {form.meaning}") from None
+    return text if form.type is str else form.read(text)
 
 
 def absent(kind: Kind) -> str | None:

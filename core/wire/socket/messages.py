@@ -529,24 +529,28 @@ class Action(StrEnum):
 
 
 class Callback(NamedTuple):
-    """``certain``: the code itself says whether money moved. If not, query by reference before anything else."""
+    """``certain``: the code says whether money moved by this sending. If not, query by reference before anything else.
+
+    ``at_the_door``: refused before the reference is looked up, so it says nothing of an earlier sending of it.
+    """
 
     meaning: str
     action: Action
     certain: bool
+    at_the_door: bool = False
 
 
 CALLBACKS: Final[dict[int, Callback]] = {
     0: Callback("success", Action.FINISH, True),
     -1: Callback("system error at bank, outcome unknown", Action.QUERY_THEN_RETRY, False),
-    -2: Callback("malformed message or decrypt failed", Action.RESEND_ONCE, True),
-    -3: Callback("signature invalid", Action.ALERT, True),
+    -2: Callback("malformed message or decrypt failed", Action.RESEND_ONCE, True, at_the_door=True),
+    -3: Callback("signature invalid", Action.ALERT, True, at_the_door=True),
     -4: Callback("duplicate reference", Action.TAKE_ORIGINAL, False),
     -5: Callback("timeout, outcome unknown", Action.RETRY_ON_BACKUP, False),
     -6: Callback("rejected by bank", Action.RETURN_FAILED, True),
     -7: Callback("customer not signed", Action.RETURN_REJECTED, True),
     -8: Callback("bank-side limit exceeded", Action.RETURN, True),
-    -9: Callback("outside bank service window", Action.AWAIT_OPENING, True),
+    -9: Callback("outside bank service window", Action.AWAIT_OPENING, True, at_the_door=True),
 }
 """The one list of callback codes (gaps.md B-08)."""
 
