@@ -130,6 +130,11 @@ class RunFacts:
         """State label -> number of Procedures, in order of the labels."""
         return dict(sorted(Counter(flow.state for flow in self._procedures[biz].values()).items()))
 
+    def statuses(self, kind: str) -> dict[str, int]:
+        """Status name -> number of applications (``apply``) or tasks (``task``), also those that never became a
+        Procedure; in order of the names."""
+        return dict(sorted(Counter(wish.status for wish in self._wishes[kind].values()).items()))
+
     def applications(self, status: str | None, channel: str | None, customer: Who | None) -> int:
         return self._wishes_in("apply", status, channel, customer)
 

@@ -17,13 +17,16 @@ from typing import Any
 import orjson
 import yaml
 
+from core.calendars import Calendars, OutsideCalendar
 from core.clock import MS_PER_S, US_PER_MS
-from core.errors import InvariantBroken, NostroError
+from core.domain import Market
+from core.errors import InvariantBroken, Misconfigured, NostroError
 from core.orchestration.deposit_table import CREATION as DEPOSIT_CREATION
 from core.orchestration.deposit_table import DEPOSIT
 from core.orchestration.table import Machine
 from core.orchestration.withdraw_table import CREATION as WITHDRAW_CREATION
 from core.orchestration.withdraw_table import WITHDRAW
+from core.settings import Settings
 from core.trace import Trace
 from emulators.guard import determinism_guard
 from emulators.loop import LoopClock, SimLoop
@@ -80,7 +83,7 @@ class Run:
         progress: Progress | None = None, command: str = "", tamper: Callable[[World], None] | None = None,
     ) -> None:
         """``tamper``: called once the world stands, before anything happens (tests plant bugs there)."""
-        from scenarios.recorder import Recorder  # noqa: PLC0415 - opens the file of this run
+        from scenarios.recorder import Recorder
 
         self.scenario, self._names, self._folder, self._keep = scenario, names, folder, keep_databases
         self._progress, self._command, self._tamper = progress, command, tamper
@@ -96,10 +99,11 @@ class Run:
 
     def execute(self) -> RunResult:
         """Run to the end (or to the first violation) and write the folder."""
-        began = time.perf_counter()
+        began = time.perf_counter()  # noqa: TID251 - how long a run took is real time
         with determinism_guard(self.loop), asyncio.Runner(loop_factory=lambda: self.loop) as runner:
             world = runner.run(self._live())
-        summary = self._summary(world, time.perf_counter() - began)
+        took = time.perf_counter() - began  # noqa: TID251 - as above
+        summary = self._summary(world, took)
         if self._folder is not None:
             self._write(summary, world)
         return RunResult(summary, self.model, self._folder)
@@ -182,6 +186,7 @@ class Run:
             "events": self.recorder.events,
             "procedures": {"deposit": self.facts.states("cash_deposit"),
                            "withdraw": self.facts.states("cash_withdraw")},
+            "applications": self.facts.statuses("apply"), "tasks": self.facts.statuses("task"),
             "open": self.facts.deposits("open", None, None) + self.facts.withdrawals("open", None, None),
             "invariants": {"checked": {name: self.invariants.checked[name] for name in INVARIANTS},
                            "violations": [violation.as_dict() for violation in self.invariants.violations]},
@@ -208,9 +213,9 @@ class Run:
                 for ccy, totals in sorted(self.model.ledger.items())}
 
     def _write(self, summary: dict[str, Any], world: World) -> None:
-        from reports.html import write_report  # noqa: PLC0415 - reports are loaded when one is written
-        from reports.junit import write_junit  # noqa: PLC0415
-        from reports.perfetto import write_trace  # noqa: PLC0415
+        from reports.html import write_report
+        from reports.junit import write_junit
+        from reports.perfetto import write_trace
 
         folder = self._folder
         assert folder is not None
@@ -226,7 +231,7 @@ class Run:
 
 
 def _place(world: World, customer: str | int) -> int:
-    from scenarios.population import index_of  # noqa: PLC0415
+    from scenarios.population import index_of
 
     return index_of(customer, world.scenario)
 
@@ -248,6 +253,28 @@ def reproducing_command(scenario: str, seed: int, overlay: Mapping[str, Any]) ->
     return " ".join(["nostro run", shlex.quote(scenario), f"--seed {seed}", *sets])
 
 
+RUN_FILES = ("summary.json", "events.jsonl", "report.html", "junit.xml", "trace.pftrace", "config.yaml",
+             "primary.sqlite", "account.sqlite", "procedure.sqlite", "assets.sqlite")
+
+
+def _clear(folder: Path) -> None:
+    """A run's folder holds that run only: an interrupted run must not lie beside another one's results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in RUN_FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _check_years(scenario: Scenario) -> None:
+    """The calendars must cover the run, and the trading day after it."""
+    calendars = Calendars(Settings(scenario.settings))
+    for key, moment in (("start", scenario.start), ("end", scenario.end)):
+        try:
+            calendars.transaction_date(Market.HK, moment, bst=True)
+        except OutsideCalendar as outside:
+            raise Misconfigured(str(outside), where=f"{scenario.name}: {key}",
+                                remedy="choose dates within the loaded years") from None
+
+
 def run(
     path_or_name: str | Path, *, seed: int | None = None, overlay: Mapping[str, Any] | None = None,
     folder: Path | None = None, keep_databases: bool = False, progress: Progress | None = None,
@@ -256,8 +283,9 @@ def run(
     """Run a scenario by name or path; ``folder`` is created and receives the results."""
     known = all_names()
     scenario = load(path_or_name, known, seed=seed, overlay=overlay)
+    _check_years(scenario)
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        _clear(folder)
     command = reproducing_command(str(path_or_name), scenario.seed, overlay or {})
     return Run(scenario, known, folder=folder, keep_databases=keep_databases, progress=progress, command=command,
                tamper=tamper).execute()

@@ -583,6 +583,13 @@ class Movement(Strict):
     amount: Amount
     by: By = "app"
 
+    @field_validator("amount")
+    @classmethod
+    def _something(cls, value: int) -> int:
+        if value == 0:
+            raise wrong("0 moves nothing", "write an amount above 0, such as '1,234.50'")
+        return value
+
 
 class RecordedDeposit(Strict):
     """A deposit at a moment."""

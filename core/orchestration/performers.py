@@ -189,8 +189,8 @@ class Performers:
         if d.deposit_type == DepositType.NORMAL_HOLD:
             hold = await self.ask("hold", self._risk.hold, d.hold_apply_id)
             if hold is not None and hold.stage in (FROZEN, IN_TRANSIT):
-                return await self._order("settle", self._risk.settle, effect.key, d.hold_apply_id, p.trade_acc_id, d.ccy,
-                                      d.amount)
+                return await self._order("settle", self._risk.settle, effect.key, d.hold_apply_id, p.trade_acc_id,
+                                         d.ccy, d.amount)
         return await self._order("debit", self._risk.debit, effect.key, p.trade_acc_id, d.ccy, d.amount)
 
     async def _owner(self, p: Procedure, effect: Effect) -> Outcome:

@@ -189,9 +189,11 @@ class Outbox(ProcedureTable, table=True):
     """Effects to perform: 0 pending, 1 done, 2 superseded. ``key`` makes each effect happen once."""
 
     __tablename__ = "outbox"
-    __table_args__ = (one_of("state", (0, 1, 2)), 
+    __table_args__ = (
+        one_of("state", (0, 1, 2)),
         Index(None, "state", "due_at", sqlite_where=sql_text("state = 0")),
-        Index(None, "procedure_id", sqlite_where=sql_text("state = 0")))
+        Index(None, "procedure_id", sqlite_where=sql_text("state = 0")),
+    )
     id: int | None = key()
     procedure_id: int = number()
     attempt: int = number(1)

@@ -15,7 +15,14 @@ from core.accounts import Accounts
 from core.banks.airstar import AirstarGateway, Answer, BankRequest, Outcome
 from core.cards.mandates import Mandate, Mandates
 from core.clock import Clock
-from core.deposits.airstar import NOTHING_HAPPENED, OUTSIDE_WINDOW, AirstarDeposits, believed, nothing_happened, surely_unsent
+from core.deposits.airstar import (
+    NOTHING_HAPPENED,
+    OUTSIDE_WINDOW,
+    AirstarDeposits,
+    believed,
+    nothing_happened,
+    surely_unsent,
+)
 from core.deposits.bank_requests import ACCEPTED, NEW, OURS, REFUSED, STATE, close_request, keep_request
 from core.errors import Code
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict

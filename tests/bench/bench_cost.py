@@ -11,6 +11,7 @@ import gc
 import statistics
 import time
 from collections import defaultdict
+from itertools import pairwise
 from typing import Any
 
 from core.trace import Event, Trace
@@ -102,8 +103,8 @@ def _medians(rows: list[list[tuple[str, int]]]) -> list[tuple[str, float]]:
     """The usual sequence of events, and the median time of each step of it."""
     shapes: dict[tuple[str, ...], list[list[int]]] = defaultdict(list)
     for row in rows:
-        shapes[tuple(name for name, _ in row)].append([after - before for (_, before), (_, after) in
-                                                      zip(row, row[1:], strict=False)])
+        shapes[tuple(name for name, _ in row)].append([
+            after - before for (_, before), (_, after) in pairwise(row)])
     usual = max(shapes, key=lambda shape: len(shapes[shape]))
     steps = zip(*shapes[usual], strict=True)
     return [(name, statistics.median(times) / 1000) for name, times in zip(usual[1:], steps, strict=True)]

@@ -12,6 +12,7 @@ import gc
 import math
 import resource
 import time
+from pathlib import Path
 from typing import Any
 
 from core.trace import Trace
@@ -126,8 +127,7 @@ def _resident_mb() -> float:
     """Resident memory of this process without what the allocator keeps for later (glibc gives it back here)."""
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize() / 1e6
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
 def memory_in_flight(count: int = 10_000) -> dict[str, float]:

@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import bindparam, insert
 
 from core.deposits.applications import Apply
 from core.errors import Code
@@ -33,7 +33,9 @@ from tests.orchestration.driving import (
 )
 from tests.rig import SUPERVISOR, SYSTEM, USER, Rig, play
 
-INSERT = Statement(insert(proc_info))
+ROW = {"biz_type": "cash_deposit", "nn_uid": 1, "market": 1, "trade_acc_id": 101, "status": "new",
+       "ext_status": "waiting", "transaction_date": 20260312, "created_at": 1, "updated_at": 1}
+INSERT = Statement(insert(proc_info).values({name: bindparam(name) for name in ROW}))
 
 
 async def refused(rig: Rig, code: Code, **changed: Any) -> str:
@@ -74,13 +76,6 @@ def test_ids_go_on_growing_after_a_crash():
     play(story)
 
 
-def _row(**changed: Any) -> dict[str, Any]:
-    return {"biz_type": "cash_deposit", "nn_uid": 1, "market": 1, "trade_acc_id": 101, "status": "new",
-            "ext_status": "waiting", "version": 1, "transaction_date": 20260312, "reason": "", "intent": "",
-            "attempt_no": 1, "poll_exhausted": 0, "abnormal": 0, "bank_ack_at": None, "bank_result": "",
-            "hold_id": "", "due_at": None, "created_at": 1, "updated_at": 1} | changed
-
-
 @pytest.mark.parametrize("changed", [
     pytest.param({"biz_type": "cash_transfer"}, marks=pytest.mark.req("SBA-PROC-02")),
     pytest.param({"biz_type": ""}, marks=pytest.mark.req("SBA-PROC-02")),
@@ -94,8 +89,8 @@ def test_the_store_refuses_a_procedure_with_a_value_that_the_documents_do_not_kn
     async def story(rig: Rig) -> None:
         db = rig.world.databases.procedure
         with pytest.raises(ConstraintViolation):
-            await db.insert(INSERT, _row(**changed))
-        assert await db.insert(INSERT, _row()) == 1
+            await db.insert(INSERT, ROW | changed)
+        assert await db.insert(INSERT, ROW) == 1
 
     play(story, planted=True)
 

@@ -473,6 +473,7 @@ def test_a_user_cancels_a_task_that_has_no_procedure_yet_and_its_hold_is_release
         await asyncio.sleep(1)
         assert buckets(await rig.money()) == (FULL - AMOUNT, AMOUNT, 0)
         assert await rig.core.withdrawals.cancel(task.id) is None
+        await asyncio.sleep(1)
         assert buckets(await rig.money()) == (FULL, 0, 0)
         mend(rig, "sba.create_withdrawal")
         await asyncio.sleep(60)
@@ -480,6 +481,23 @@ def test_a_user_cancels_a_task_that_has_no_procedure_yet_and_its_hold_is_release
         again = await rig.core.withdrawals.cancel(task.id)
         assert isinstance(again, Refusal) and again.code is Code.ILLEGAL_STATE
         assert buckets(await rig.money()) == (FULL, 0, 0)
+
+    play(story)
+
+
+@pytest.mark.req("SBA-API-24")
+def test_a_task_whose_procedure_exists_though_its_answer_was_lost_is_not_cancelled_beside_it():
+    async def story(rig):
+        break_line(rig, "timeout_after", "sba.create_withdrawal")
+        task = await rig.withdraw(channel="hsbc")
+        await asyncio.sleep(2)
+        assert await rig.core.withdrawals.procedure_of(task.id) is None
+        refusal = await rig.core.withdrawals.cancel(task.id)
+        assert isinstance(refusal, Refusal) and refusal.code is Code.ILLEGAL_STATE
+        mend(rig, "sba.create_withdrawal")
+        sent = await reach(rig, 1, "pending(transfer_manual)", 120)
+        await press(rig, "SetManualTransferDone", sent)
+        assert buckets(await rig.money()) == (FULL - AMOUNT, 0, 0)
 
     play(story)
 

@@ -10,11 +10,11 @@ from functools import cache
 from typing import Any
 
 import pytest
+from test_faults import SCENARIO, movements
 
 from scenarios.names import names
 from scenarios.reading import load_text
 from scenarios.runner import Run
-from test_faults import SCENARIO, movements
 
 FAULTS = "\n".join([
     '  - {at: "11:31", for: 20m, inject: airstar.timeout, share: 0.15, with: {processed: true}}',
