@@ -23,6 +23,7 @@ from core.clock import Clock
 from core.deposits.applications import Applications, Apply
 from core.deposits.bank_requests import (
     ACCEPTED,
+    LISTED_TWICE,
     NEW,
     OURS,
     OWNER,
@@ -197,7 +198,8 @@ class AirstarDeposits:
         now = self._clock.now_ms()
         ours = BankRequest(request_id, "IN", apply.mandate_id, apply.market, apply.ccy, apply.amount, now, OURS)
         async with self._db.transaction() as tx:
-            await take_over(tx, ours, apply.id, now)
+            if await take_over(tx, ours, apply.id, now):
+                tx.after_commit(lambda: raise_alert(self._trace, "AIRSTAR-11", request_id, LISTED_TWICE))
             await self._applications.change(tx, apply, request_id=request_id)
             await self._jobs.enqueue(tx, RESULT, f"A{apply.id}:{apply.bank_ref_id}", {
                 "apply": apply.id, "request": request_id, "ref": apply.bank_ref_id,
@@ -361,8 +363,7 @@ class AirstarDeposits:
         assert row is not None, job.payload
         item = BankRequest(*row)
         if item.status != NEW:
-            raise_alert(self._trace, "AIRSTAR-11", item.request_id, "our own instruction, listed as a customer's")
-            return Failed("our own instruction, listed as begun at the bank")
+            return Failed(LISTED_TWICE)
         mandate = await self._mandates.by_mandate_id(item.mandate_id)
         if mandate is not None and await self._may_be_ours(item, mandate):
             return Again(self._clock.now_ms() + self._resend_ms, "may be a deposit of ours that was not answered yet",

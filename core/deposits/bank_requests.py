@@ -19,6 +19,7 @@ from core.storage.primary import asb_request
 from core.trace import Trace
 
 NEW, ACCEPTED, REFUSED, OURS, DUPLICATE = "NEW", "ACCEPTED", "REFUSED", "OURS", "DUPLICATE"
+LISTED_TWICE = "the bank lists our own instruction as begun by a customer"
 _BEGINS = {"IN": NEW, "OUT": NEW, "REFUND": "REFUNDED"}
 """Direction -> the bank's status of an entry that is to be dealt with; all else in its list is history."""
 
@@ -59,14 +60,15 @@ async def close_request(
                              "updated_at": now_ms})
 
 
-async def take_over(tx: Transaction, ours: BankRequest, apply_id: int, now_ms: int) -> None:
-    """Note that the bank's request is our instruction for this Apply, also if it was listed as a customer's before the
-    bank's answer reached us."""
-    row = await tx.first(STATE, {"request": ours.request_id})
-    if row is None:
-        await keep_request(tx, ours, now_ms, OURS, apply_id=apply_id)
+async def take_over(tx: Transaction, ours: BankRequest, apply_id: int, now_ms: int) -> bool:
+    """Note that the bank's request is our instruction for this Apply; whether it was listed as a customer's before the
+    bank's answer reached us (a duplicate, to be reported once)."""
+    listed = await tx.first(STATE, {"request": ours.request_id}) is not None
+    if listed:
+        await close_request(tx, ours.request_id, now_ms, DUPLICATE, apply_id=apply_id)
     else:
-        await close_request(tx, ours.request_id, now_ms, OURS, apply_id=apply_id)
+        await keep_request(tx, ours, now_ms, OURS, apply_id=apply_id)
+    return listed
 
 
 def request_key(direction: str, request_id: str) -> str:
@@ -116,5 +118,5 @@ class Pulls:
         row = await self._db.first(STATE, {"request": key})
         if row is not None and row[0] == OURS:
             await self._db.execute(MARK, {"b_request": key, "state": DUPLICATE, "updated_at": self._clock.now_ms()})
-            raise_alert(self._trace, "AIRSTAR-11", key, "the bank lists our own instruction as begun by a customer")
+            raise_alert(self._trace, "AIRSTAR-11", key, LISTED_TWICE)
         return row is None

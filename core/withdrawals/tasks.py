@@ -257,7 +257,7 @@ class Withdrawals:
                 self._trace.publish(tx, "notify", f"U{task.uid}", {
                     "uid": task.uid, "event": "WITHDRAW_DEFERRED", "detail": deferred_text(day)})
                 return {}
-            if await self._change(tx, task, _RESULT[p.status], p.id, remark=p.reason):
+            if await self._change(tx, task, _RESULT[p.status], p.id, step="REMITTANCE", remark=p.reason):
                 await self._log(tx, task.id, "REMITTANCE", p.status, "system", p.reason, self._clock.now_ms())
                 self._trace.publish(tx, "notify", f"U{task.uid}", {
                     "uid": task.uid, "event": _NOTICE[p.status], "detail": p.reason})

@@ -17,7 +17,7 @@ from tests.rig import Rig, play
 
 TTL_OVER_MS = 40_000  # leases and locks live for 30 s: the new core finds them over
 AT_ONCE_MS = 1_000  # and here it does not
-DEEPEST = 6  # second kills are tried up to so many commits after the first
+DEEPEST = 4  # second kills are tried up to so many commits after the first
 
 
 @cache

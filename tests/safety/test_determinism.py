@@ -1,4 +1,4 @@
-"""The same seed and scenario give the same events, byte for byte, in any process (TWIN-02); time is virtual (TWIN-01)."""
+"""The same seed and scenario give the same events, byte for byte, in any process; time is virtual (TWIN-01, -02)."""
 
 from __future__ import annotations
 

@@ -62,13 +62,13 @@ def known() -> Names:
     return names()
 
 
-def movements(count: int = 4) -> str:
-    """Deposits and withdrawals of both customers, each kind once begun at the bank."""
+def movements(count: int = 4, every_s: int = 120) -> str:
+    """Deposits and withdrawals of both customers from 11:34 on, each kind once begun at the bank."""
     lines = []
     for number in range(count):
         for kind in ("deposit", "withdraw"):
             who, by = ("alice", "bob")[number % 2], "bank" if number == 2 else "app"
-            minute, second = divmod(4 * 60 + number * 120 + (25 if kind == "deposit" else 0), 60)
+            minute, second = divmod(4 * 60 + number * every_s + (25 if kind == "deposit" else 0), 60)
             lines.append(f'      - {{at: "11:{30 + minute}:{second:02d}", {kind}: {{customer: {who}, channel: airstar, '
                          f'market: HK, ccy: HKD, amount: "{10 + number},000", by: {by}}}}}')
     return "\n".join(sorted(lines))

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import bindparam, update
 
 from core.domain import BizType
+from core.errors import InvariantBroken
 from core.orchestration import records
 from core.orchestration import withdraw_table as W
 from core.orchestration.engine import Fact, Outcome
@@ -91,6 +92,10 @@ def _says(fact: str) -> Callable[[Any, Any, Any], Any]:
         return Outcome(Fact(fact))
 
     return says
+
+
+async def _breaks(_original: Any, p: Any, _effect: Any) -> Outcome:
+    raise InvariantBroken(f"P{p.id} cannot be")
 
 
 def _skipped_state(world: World, patch: pytest.MonkeyPatch) -> None:
@@ -201,6 +206,7 @@ BUGS: dict[str, Bug] = {
     "the version raised twice": Bug(_version_raised_twice, "version_is_flows", "P2"),
     "entries that do not balance": Bug(_one_cent_more_in_the_entries, "conservation", ""),
     "a balance that its postings do not make": Bug(_one_cent_more_on_the_account, "conservation", "P1"),
+    "the core finds its own books broken": Bug(performer("CREDIT", _breaks), "core_intact", ""),
     "a success taken for a failure": Bug(_rejects_what_the_bank_paid, "books_agree", "P2"),
 }
 

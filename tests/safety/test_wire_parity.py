@@ -34,7 +34,7 @@ def told(wire: str) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
     """(summary, (subject, row, from, to) of every transition) of twenty deposits and twenty withdrawals."""
     known = names()
     steps: list[tuple[Any, ...]] = []
-    run = Run(load_text(SCENARIO.format(seed=5, wire=wire, movements=movements(20), faults=FAULTS), known), known)
+    run = Run(load_text(SCENARIO.format(seed=5, wire=wire, movements=movements(20, 50), faults=FAULTS), known), known)
     run.trace.subscribe(lambda event: steps.append(
         (event[3], event[4]["row"], event[4]["from"], event[4]["to"])) if event[2] == "procedure" else None)
     return run.execute().summary, steps

@@ -12,7 +12,8 @@ def procedure_row(**other: Any) -> dict[str, Any]:
     return {"biz_type": "cash_withdraw", "nn_uid": 1001, "market": 1, "trade_acc_id": 900_001, "status": "new",
             "ext_status": "waiting", "version": 0, "transaction_date": 20260401, "reason": "", "intent": "",
             "attempt_no": 1, "poll_exhausted": 0, "abnormal": 0, "bank_ack_at": None, "bank_result": "",
-            "hold_id": "", "due_at": None, "created_at": NOW, "updated_at": NOW} | other
+            "hold_id": "", "due_at": None, "revision": 0, "created_at": NOW,
+            "updated_at": NOW} | other
 
 
 def flow_row(**other: Any) -> dict[str, Any]:
