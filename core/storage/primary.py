@@ -351,7 +351,7 @@ class AsbRequest(PrimaryTable, table=True):
         {"sqlite_with_rowid": False},
     )
     request_id: str = text_key(64)
-    direction: str = text(3)
+    direction: str = text(8)
     mandate_id: str = text(64)
     ccy: str = text(3)
     amount: int = number()

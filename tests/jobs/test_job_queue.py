@@ -238,7 +238,7 @@ def test_the_record_shows_retries_last_bank_error_and_next_run(world: World) -> 
     async def poll(job: Job) -> Verdict:
         return Again(job.due_ms + 3_000, next(answers))
 
-    jobs = world.started({"Poll": poll})
+    jobs = world.started({"Poll": poll}, trace_polls=True)
     world.queue(jobs, "Poll", after_s=3, max_retry=60)
     shown = []
     for _ in range(4):

@@ -138,7 +138,7 @@ def test_days_in_force(day: date, days: Days, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(("overlay", "says"), [
-    ({"jobs.monitor.period_s": 0}, "jobs.monitor.period_s is 0"),
+    ({"jobs.monitor.period_s": 0}, "jobs.monitor.period_s: 0 is too small"),
     ({"jobs.monitor.period_s": 90_000}, "90000"),
     ({"jobs.apply_timeout.at": []}, "lists no time"),
     ({"jobs.apply_timeout.at": ["25:00"]}, "no time of day"),

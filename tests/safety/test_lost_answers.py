@@ -17,13 +17,15 @@ from core.domain import ApplyStatus, MandateStatus, TaskStatus
 from core.errors import Code
 from core.storage import Statement
 from core.storage.account import bank_card_asb_bst
-from core.storage.primary import sba_list
+from core.storage.primary import queue, sba_list
 from scenarios.schema import full_moment_ms
+from tests.orchestration.test_locks_core import second_core
 from tests.rig import Rig, play
 
 CREATE = "sba.create_withdrawal"
 AMOUNT, BEFORE = 1_000_000, 10_000_000
 REVOKE = Statement(update(bank_card_asb_bst).values(status=bindparam("status")))
+EXPIRE = Statement(update(queue).where(queue.c.event == bindparam("b_event")).values(lease_owner=None, lease_until=0))
 ASSOCIATIONS = Statement(select(sba_list.c.task_id, sba_list.c.procedure_id).order_by(sba_list.c.task_id))
 
 
@@ -176,11 +178,11 @@ def test_a_task_cancelled_after_its_money_was_held_gives_the_money_back_also_ove
 
 @pytest.mark.req("DB-05")
 def test_a_creation_still_under_way_when_the_customer_cancels_creates_nothing():
-    """The call to SBA takes some milliseconds. He cancels at each of them; both ends must occur, and none between."""
+    """The call to SBA takes 200 ms. He cancels at many moments of it; both ends must occur, and none between."""
     ends: dict[str, None] = {}
 
     async def story(rig: Rig, after_ms: int) -> None:
-        slow_down(rig)
+        slow_down(rig, 0.2)
         task = await rig.withdraw()
         await asyncio.sleep(after_ms / 1000)
         refusal = await rig.core.withdrawals.cancel(task.id)
@@ -197,15 +199,34 @@ def test_a_creation_still_under_way_when_the_customer_cancels_creates_nothing():
 
     for after_ms in (0, 10, 60, 100, 140, 180, 220, 300):
         play(lambda rig, after_ms=after_ms: story(rig, after_ms))
-    assert list(ends) == ["cancelled before", "cancelled on the way", "went on"], ends
+    assert list(ends) == ["cancelled on the way", "went on"], ends
 
 
-def slow_down(rig: Rig) -> None:
-    """A creation is 200 ms on its way to SBA."""
+@pytest.mark.req("DB-05")
+def test_a_creation_still_under_way_when_another_worker_refuses_the_task_creates_nothing():
+    """The first worker's creation is on its way when his lease is over; meanwhile the authorization was closed."""
+    async def story(rig: Rig) -> None:
+        slow_down(rig, 3.0)
+        task = await rig.withdraw()
+        await asyncio.sleep(0.5)
+        await revoke(rig)
+        await rig.world.databases.primary.execute(EXPIRE, {"b_event": "WithdrawStart"})
+        other = second_core(rig, own_locks=False)
+        await other.start()
+        await asyncio.sleep(300)
+        await other.stop()
+        assert rig.of_kind("refused", operation="CashWithdrawCreate", code="ILLEGAL_STATE")
+        await alone(rig, task.id, TaskStatus.REJECTED)
+
+    play(story)
+
+
+def slow_down(rig: Rig, seconds: float) -> None:
+    """A creation is so long on its way to SBA."""
     create = rig.core.withdrawals._sba.create_withdrawal
 
     async def late(*args: Any, **kwargs: Any) -> Any:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(seconds)
         return await create(*args, **kwargs)
 
     rig.core.withdrawals._sba.create_withdrawal = late

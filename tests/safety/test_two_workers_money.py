@@ -24,6 +24,7 @@ from tests.rig import FRONTLINE, SUPERVISOR, Rig, play
 
 AMOUNT = 1_000_000
 BUSY, MAINTENANCE, SIGNATURE = 140630016, 140630020, 140630002
+RISK_CONTROL = 140630014  # a definite refusal
 AT_THE_DOOR = (BUSY, MAINTENANCE, SIGNATURE)
 """Codes that the bank says before it looks for the reference: they tell nothing of an earlier sending."""
 # The worker of this name is taken for dead.
@@ -128,11 +129,12 @@ def test_a_deposit_that_a_dead_worker_has_sent_is_not_given_up_because_the_bank_
 
 
 @pytest.mark.req("DEDUP-12", "AIR-07")
-def test_a_worker_that_lost_his_lease_while_he_sent_concludes_nothing_from_being_refused():
+@pytest.mark.parametrize("code", [BUSY, RISK_CONTROL])
+def test_a_worker_that_lost_his_lease_while_he_sent_concludes_nothing_from_being_refused(code: int):
     """He is refused for certain, but late; meanwhile his successor has sent under the same reference, and succeeded."""
     async def story(rig: Rig) -> None:
         bank, other = rig.world.bank, second_core(rig, own_locks=False)
-        bank.fault("fail_with", code=BUSY, message="withdraw", count=1)
+        bank.fault("fail_with", code=code, message="withdraw", count=1)
         first = hold_up(rig.core, 3.0)
         task = await rig.withdraw()
         while not first.is_set():
