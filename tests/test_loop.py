@@ -139,7 +139,7 @@ def test_a_spinning_task_does_not_starve_what_is_due_now(loop):
     async def main():
         done = []
         loop.call_later(0, done.append, True)
-        while not done:  # noqa: ASYNC110 - the very thing under test
+        while not done:
             await asyncio.sleep(0)
         return loop.now_us
 
@@ -407,7 +407,7 @@ def test_a_stopped_clock_that_nothing_can_move_is_a_deadlock(paused):
 
 def test_a_spinning_task_is_a_runaway_with_its_name():
     async def spin():
-        while True:  # noqa: ASYNC110 - the very thing under test
+        while True:
             await asyncio.sleep(0)
 
     async def main(_loop):
@@ -435,7 +435,7 @@ def test_a_spinning_simpy_process_is_a_runaway():
 
 def test_a_paused_spinner_is_a_runaway(paused):
     async def spin():
-        while True:  # noqa: ASYNC110 - the very thing under test
+        while True:
             await asyncio.sleep(0)
 
     paused.runaway_limit = 10_000
