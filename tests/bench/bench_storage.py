@@ -42,7 +42,8 @@ STATES = (("new", "waiting"), ("new", ""))
 
 def _procedure(number: int) -> dict[str, Any]:
     return {"biz_type": "cash_withdraw", "nn_uid": number, "market": 1, "trade_acc_id": number, "status": "new",
-            "ext_status": "waiting", "version": 0, "revision": 0, "transaction_date": 20260401, "reason": "", "intent": "",
+            "ext_status": "waiting", "version": 0, "revision": 0, "transaction_date": 20260401, "reason": "",
+            "intent": "",
             "attempt_no": 1, "poll_exhausted": 0, "abnormal": 0, "bank_ack_at": None, "bank_result": "",
             "hold_id": f"WD{number}", "due_at": None, "created_at": number, "updated_at": number}
 
