@@ -20,6 +20,7 @@ from core.cards.mandates import Mandates
 from core.clock import Clock
 from core.deposits.airstar import AirstarDeposits
 from core.deposits.applications import Applications
+from core.domain import Role
 from core.errors import Code
 from core.jobs import Jobs, Timetable
 from core.locks import Locks
@@ -159,8 +160,12 @@ class Core:
         **params: Any,
     ) -> Reply:
         """One of SBA's operations, with what belongs to it outside SBA: notices, refunds, alerts."""
-        reply = await self.sba.operate(
-            name, procedure_id, version=version, rpc_request_id=rpc_request_id, by=by, remark=remark, **params)
+        rolls_back = params.get("action") == "Rollback" and by.role is Role.SUPERVISOR
+        if rolls_back and await self.airstar_withdrawals.on_its_way(procedure_id):
+            reply = Reply(Code.BANK_STATUS_REQUIRED, "our instruction is on its way to the bank: wait for its answer")
+        else:
+            reply = await self.sba.operate(
+                name, procedure_id, version=version, rpc_request_id=rpc_request_id, by=by, remark=remark, **params)
         self._trace.emit("staff", by.id, {
             "operator": by.id, "role": by.role, "action": name, "subject": f"P{procedure_id}",
             "result": reply.code.name})

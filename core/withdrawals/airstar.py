@@ -24,6 +24,7 @@ from core.deposits.airstar import (
     surely_unsent,
 )
 from core.deposits.bank_requests import ACCEPTED, NEW, OURS, REFUSED, STATE, close_request, keep_request
+from core.domain import JobState
 from core.errors import Code
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.orchestration.records import BST, Effect, Procedure, Reply
@@ -33,6 +34,7 @@ from core.storage import Database, UniqueViolation
 from core.withdrawals.tasks import Withdrawals
 
 WINDOW_CLOSED: Final = 140630010
+_OPEN: Final = (JobState.READY, JobState.RUNNING, JobState.RETRY)
 TRANSFER, SYNC, ACKNOWLEDGE = "AsbBstTransfer", "SyncAsbBstWithdraw", "AsbBstAcknowledge"
 
 
@@ -197,6 +199,15 @@ class AirstarWithdrawals:
         if reply.code in (Code.LOCK_BUSY, Code.DEPENDENCY_TIMEOUT, Code.VERSION_CONFLICT):
             return Again(self._clock.now_ms() + self._resend_ms, reply.code.name, counts=False)
         return Done() if reply.code is Code.OK else Exhausted(f"{reply.code.name} {reply.message}")
+
+    async def on_its_way(self, procedure_id: int) -> bool:
+        """Whether our own instruction may be on its way to the bank at this moment: a sending has begun, and neither
+        its answer nor the bank's id is known. Nobody outside can say then that the bank has not been told."""
+        shown = await self._sba.procedure(procedure_id)
+        if shown is None or shown["state"] != "pending(transfer_auto)":
+            return False
+        job = await self._jobs.find(TRANSFER, f"P{procedure_id}:{shown['attempt_no']}")
+        return job is not None and job.state in _OPEN and bool(job.payload.get("doubt")) and not job.payload["request"]
 
     async def query_bank(self, procedure_id: int) -> Reply | Answer:
         """Operations ask the bank about one withdrawal: a definite result is applied, anything else only shown."""

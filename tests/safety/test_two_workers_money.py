@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import bindparam, update
 
 from core.domain import ApplyStatus, TaskStatus
+from core.errors import Code
 from core.orchestration.engine import Fact, StaleVersion
 from core.runtime import Core
 from core.storage import Statement
@@ -233,5 +234,22 @@ def test_no_write_is_accepted_that_was_decided_before_another_write(before: str,
         assert (after.revision, after.version, after.bank_ack_at, after.pending) == (
             kept.revision, kept.version, kept.bank_ack_at, kept.pending)
         await engine.resume(shown["id"])
+
+    play(story)
+
+
+def test_a_supervisor_cannot_roll_back_while_our_own_instruction_is_on_its_way() -> None:
+    """He may state that the bank has not paid; that it never will, nobody knows while the request is on the wire."""
+
+    async def story(rig: Rig) -> None:
+        task = await rig.withdraw()
+        while not rig.of_kind("bank.request", message="withdraw"):
+            await asyncio.sleep(0.001)
+        shown = await rig.of_task(task.id)
+        early = await rig.operate("CashWithdrawForceProcess", shown, SUPERVISOR, action="Rollback",
+                                  bank_status="NOT_TRANSFERRED")
+        assert early.code is Code.BANK_STATUS_REQUIRED
+        await rig.reach(lambda: rig.of_task(task.id), "end_ok(transfer_done)")
+        assert (len(rig.paid()), (await rig.money()).available) == (1, 9_000_000)
 
     play(story)
