@@ -20,7 +20,7 @@ from scenarios.names import names
 from scenarios.reading import load
 from scenarios.runner import Run
 from scenarios.world import World
-from tests.safety.library_runs import SCENARIOS, here
+from tests.safety.scenario_runs import SCENARIOS, here
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """

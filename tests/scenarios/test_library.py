@@ -14,7 +14,7 @@ import yaml
 
 from core.trace import KINDS
 from scenarios.invariants import INVARIANTS
-from tests.safety.library_runs import SCENARIOS, here
+from tests.safety.scenario_runs import SCENARIOS, here
 
 KEYS = {"scenario", "title", "seed", "virtual_start_ms", "virtual_seconds", "wall_seconds", "speedup", "trace_hash",
         "events", "procedures", "open", "invariants", "expectations", "latency", "peak_rss_mb", "ledger"}
