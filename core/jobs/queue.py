@@ -31,11 +31,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from core.alerts import raise_alert
-from core.clock import MS_PER_S, US_PER_MS, US_PER_S, Clock
+from core.clock import MS_PER_S, Clock
 from core.domain import JobState
 from core.errors import CallFailed, InvariantBroken, Misconfigured, OutcomeUnknown
 from core.jobs import statements as S
 from core.jobs.registry import waits_of
+from core.jobs.timer import OneTimer
 from core.jobs.verdicts import Again, Done, Ending, Exhausted, Failed, Verdict
 from core.storage import Database, Questions, Transaction, UniqueViolation
 from core.trace import Trace
@@ -154,8 +155,7 @@ class Jobs:
         self._lanes = 0
         self._lane_starting = False
         self._idle: asyncio.Event | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = 0
+        self._timer = OneTimer(clock, self._collect)
         self._keeper: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self.register(handlers)
@@ -203,10 +203,10 @@ class Jobs:
 
     def _begin_no_more(self) -> None:
         self._working = False
-        for timer in (self._timer, self._sweeper):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._sweeper = None
+        self._timer.cancel()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
 
     def _forget_all(self) -> None:
         self._waiting.clear()
@@ -268,21 +268,8 @@ class Jobs:
             self._arm()
 
     def _arm(self) -> None:
-        """One timer for the earliest job: order at one moment is ours, whatever loop runs."""
-        if not self._working or not self._waiting:
-            return
-        due = self._waiting[0][0]
-        if self._timer is not None:
-            if self._timer_due == due:
-                return
-            self._timer.cancel()
-        delay_us = due * US_PER_MS - self._clock.now_us()
-        self._timer = asyncio.get_running_loop().call_later(max(delay_us, 0) / US_PER_S, self._on_time)
-        self._timer_due = due
-
-    def _on_time(self) -> None:
-        self._timer = None
-        self._collect()
+        if self._working and self._waiting:
+            self._timer.set(self._waiting[0][0])
 
     def _collect(self) -> None:
         """Move what is due to the line, and see that somebody works on it."""

@@ -23,11 +23,12 @@ from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from core.alerts import raise_alert
-from core.clock import MS_PER_DAY, MS_PER_S, US_PER_MS, US_PER_S, Clock, show_time
+from core.clock import MS_PER_DAY, MS_PER_S, Clock, show_time
 from core.errors import CallFailed, InvariantBroken, Misconfigured, OutcomeUnknown
 from core.jobs import statements as S
 from core.jobs.registry import Entry, entry_of, periodic
 from core.jobs.schedules import DayCalendar, Days, Moments, in_force, moments_of
+from core.jobs.timer import OneTimer
 from core.locks import Locks
 from core.storage import Database
 from core.trace import Trace
@@ -126,8 +127,7 @@ class Timetable:
         self.unexpected: Exception | None = None  # the first error of our own in a run: a simulation stops on it
         self._due: list[_Entry] = []
         self._order = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = 0
+        self._timer = OneTimer(clock, self._on_time)
         self._working = False
         self._under_way = 0
         self._idle: asyncio.Event | None = None
@@ -170,9 +170,7 @@ class Timetable:
     def _begin_no_more(self) -> None:
         self._working = False
         self._due.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
 
     def pause(self, name: str) -> None:
         """Begin no run of this job until `resume`, skip nothing, count nothing; a run in progress finishes."""
@@ -223,20 +221,10 @@ class Timetable:
         self._arm()
 
     def _arm(self) -> None:
-        """One timer for the earliest entry."""
-        if not self._working or not self._due:
-            return
-        due = self._due[0].due_ms
-        if self._timer is not None:
-            if self._timer_due == due:
-                return
-            self._timer.cancel()
-        delay_us = due * US_PER_MS - self._clock.now_us()
-        self._timer = asyncio.get_running_loop().call_later(max(delay_us, 0) / US_PER_S, self._on_time)
-        self._timer_due = due
+        if self._working and self._due:
+            self._timer.set(self._due[0].due_ms)
 
     def _on_time(self) -> None:
-        self._timer = None
         now, due = self._clock.now_ms(), self._due
         while due and due[0].due_ms <= now:
             _, _, job, moments, attempt, run = entry = heappop(due)
