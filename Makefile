@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
+FUZZ_SECONDS ?= 60
 
-.PHONY: setup demo test check bench calendars diagrams clean
+.PHONY: setup demo test check bench fuzz calendars diagrams clean
 
 setup: $(VENV)/.installed reports/web/node_modules/.installed
 
@@ -31,6 +32,11 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m tests.bench
+
+# Search for bytes that break the socket codec, so many seconds for each target (optional dependency `fuzz`).
+fuzz: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[fuzz]"
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 # Regenerate the baked trading calendars (needs the optional dependency `calendars`).
 calendars: setup

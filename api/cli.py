@@ -116,6 +116,52 @@ def _show(result: Any, folder: Path) -> None:
 
 
 @app.command()
+def emulate(
+    bank: Annotated[str, typer.Argument(help="airstar, cmb or cmbc.")],
+    port: Annotated[int | None, typer.Option(
+        help="Its port, the first of several at cmb and cmbc; 0 for free ones.")] = None,
+    speed: Annotated[float | None, typer.Option(help="Virtual seconds per real second; 0 is paused.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the bank's dice.", min=0)] = 1,
+    data: Annotated[Path | None, typer.Option(help="Folder of the keys; runs/emulate-BANK by default.")] = None,
+    control_port: Annotated[int | None, typer.Option(help="Of the control interface; port + 9 by default.")] = None,
+    start: Annotated[str | None, typer.Option(help="'2026-03-12 09:00' (Hong Kong time), or 'now'.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
+    customers: Annotated[Path | None, typer.Option(help="YAML file with a list under customers:.")] = None,
+    always_open: Annotated[bool, typer.Option("--always-open", help="No service window, no maintenance.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overlay a setting.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Say where it listens in one line of JSON.")] = False,
+) -> None:
+    """Serve an emulated bank on real ports, with an HTTP interface to control it, until Ctrl-C."""
+    from api.emulate import emulate as serve_bank
+    from core.settings import Settings
+    from scenarios.reading import parse_set
+
+    serve_bank(bank, host=host, port=port, control_port=control_port, speed=speed, seed=seed, data=data, start=start,
+               customers=customers, always_open=always_open, as_json=as_json,
+               overlay=dict(parse_set(text, Settings()) for text in set_ or []))
+
+
+@app.command()
+def serve(
+    scenario: Annotated[str | None, typer.Argument(help="A name or a path; normal_day by default.")] = None,
+    speed: Annotated[float | None, typer.Option(help="Virtual seconds per real second; 0 is paused.")] = None,
+    port: Annotated[int | None, typer.Option(help="Of the HTTP interface; 8080 by default, 0 for a free one.")] = None,
+    paused: Annotated[bool, typer.Option("--paused", help="Begin with the clock standing still.")] = False,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random stream; the file's by default.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overlay a setting.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Say where it listens in one line of JSON.")] = False,
+) -> None:
+    """Run core and banks on a paced clock and real sockets, with an HTTP interface, until Ctrl-C."""
+    from api.paced import serve_scenario
+    from core.settings import Settings
+    from scenarios.reading import parse_set
+
+    serve_scenario(scenario, speed=0.0 if paused else speed, host=host, port=port, seed=seed, as_json=as_json,
+                   overlay=dict(parse_set(text, Settings()) for text in set_ or []))
+
+
+@app.command()
 def scenarios(as_json: JsonFlag = False) -> None:
     """The scenarios of the library."""
     from scenarios.names import names

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class CardHolder(NamedTuple):
+    """Whose card it is; ``name`` as the bank knows the customer, ``en_name`` in English letters."""
+
+    uid: int
+    card_id: int
+    name: str
+    en_name: str
 
 
 class Accounts(Protocol):
@@ -19,3 +28,6 @@ class Accounts(Protocol):
 
     async def card_no(self, card_id: int) -> str:
         """The number of a bound card."""
+
+    async def card_holder(self, bank: str, card_no: str) -> CardHolder | None:
+        """Who holds the card with this number at that bank, or None if no customer has bound it."""

@@ -31,7 +31,7 @@ from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
 from time import monotonic  # noqa: TID251 - a paced clock follows the machine's
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, cast
 
 import simpy
 from simpy.events import NORMAL
@@ -672,6 +672,23 @@ def _frame_of_agen(awaited: Any) -> FrameType | None:
 def _order_of_task(task: asyncio.Task[Any]) -> tuple[int, str]:
     """asyncio keeps tasks in a set: by name, so that Task-2 stands before Task-10."""
     return len(task.get_name()), task.get_name()
+
+
+class Cancellable(Protocol):
+    """What can still be called off."""
+
+    def cancel(self) -> None: ...
+
+
+def timer_of(loop: asyncio.AbstractEventLoop) -> Callable[..., Cancellable]:
+    """Call back after some µs: the virtual loop's cheapest timer, or an ordinary loop's."""
+    if isinstance(loop, SimLoop):
+        return loop.call_after_us
+
+    def after_us(us: int, callback: Callable[..., object], *args: object) -> Cancellable:
+        return loop.call_later(us / US_PER_S, callback, *args)
+
+    return after_us
 
 
 def _process(event: Any) -> None:

@@ -2,7 +2,7 @@
 
 They learn what everybody learns, from the event stream, act through the same buttons as real people, in office
 hours, with the reaction times of gaps.md B-45: until somebody comes to it, then a short handling that keeps one
-colleague busy. A supervisor rings the bank up when a result stays away: what the
+colleague busy. A supervisor rings the bank of the transfer up when a result stays away: what the
 bank's back office says decides, never a guess. With nobody of a kind at work, that kind of work stays undone.
 """
 
@@ -27,11 +27,18 @@ class Console(Protocol):
     async def press(self, operation: str, procedure_id: int, operator: str, role: str, remark: str,
                     params: Mapping[str, Any]) -> str: ...
     async def query_bank(self, apply_id: int, operator: str) -> str: ...
-    async def apply_request(self, apply_id: int) -> str: ...
+    async def application(self, apply_id: int) -> tuple[str, str]:
+        """(bank, the bank's request id) of a deposit application."""
+
+
+Approve = Callable[[int, str, str], Coroutine[Any, Any, str]]
+"""The button that passes an approval step: (Task, step, operator) -> name of the reply's code."""
 
 
 class Telephone(Protocol):
-    """The bank's back office at the other end of the line."""
+    """The bank's back office at the other end of the line; ``title``: the bank as people call it."""
+
+    title: str
 
     def inquire(self, reference: str) -> Any: ...
     def publish(self, request_id: str) -> bool: ...
@@ -52,16 +59,21 @@ class Team:
     forgets: float
 
 
+_APPROVERS = {"CONFIRM": "staff_1001", "REMITTANCE": "staff_1002"}
+
+
 class Staff:
     """A trace sink that reacts."""
 
     def __init__(
-        self, loop: SimLoop, clock: Clock, team: Team, console: Console, telephone: Telephone,
-        office_opens: Callable[[int], int], stream: Callable[[str], random.Random],
+        self, loop: SimLoop, clock: Clock, team: Team, console: Console, telephones: Mapping[str, Telephone],
+        office_opens: Callable[[int], int], stream: Callable[[str], random.Random], approve: Approve | None = None,
     ) -> None:
-        """``office_opens(ms)``: ``ms`` itself in office hours, else the moment the office opens next."""
+        """``telephones``: by bank. ``office_opens(ms)``: ``ms`` itself in office hours, else the moment the office
+        opens next. ``approve``: without it nobody approves Tasks."""
         self._loop, self._env, self._clock, self._team = loop, loop.env, clock, team
-        self._console, self._telephone, self._office_opens = console, telephone, office_opens
+        self._console, self._telephones, self._office_opens = console, telephones, office_opens
+        self._approve = approve
         self._review_draw, self._transfer_draw = stream("staff.review"), stream("staff.transfer")
         self._inquiry_draw, self._handling_draw = stream("staff.inquiry"), stream("staff.handling")
         self._reviewers = simpy.Resource(self._env, max(team.reviewers, 1))
@@ -72,23 +84,40 @@ class Staff:
         kind, data = event[2], event[4]
         if kind == "procedure":
             self._on_procedure(data)
+        elif kind == "task" and data.get("waits"):
+            self._on_waiting_task(data["task"], data["step"])
         elif kind == "alert" and data["phase"] == "raised" and self._team.supervisors:
-            if data["rule"] == "AIRSTAR-07":
-                self._begin(self._ask_about_withdrawal(int(data["key"][1:])))
-            elif data["rule"] == "AIRSTAR-04":
-                self._begin(self._ask_about_deposit(int(data["key"][1:])))
+            self._on_alert(data["rule"], data["key"])
+
+    def _on_alert(self, rule: str, key: str) -> None:
+        """A result stays away: of the withdrawal P…, or of the deposit A…."""
+        if rule == "AIRSTAR-07" or (rule == "SOCK-05" and key.startswith("P")):
+            self._begin(self._ask_about_withdrawal(int(key[1:])))
+        elif rule in ("AIRSTAR-04", "SOCK-05"):
+            self._begin(self._ask_about_deposit(int(key[1:])))
+
+    def _on_waiting_task(self, task: int, step: str) -> None:
+        """A withdrawal that does not go by itself (gaps.md B-14): one colleague confirms it, another one remits it."""
+        approve = self._approve
+        if approve is not None and self._team.reviewers:
+            operator = _APPROVERS.get(step, "staff_1001")
+            self._begin(self._work(self._reviewers, self._drawn(self._review_draw, self._team.review_s),
+                                   lambda: approve(task, step, operator)))
 
     def _on_procedure(self, data: Mapping[str, Any]) -> None:
+        procedure: int = data["id"]
         if data["to"] == "new(manual_confirm)" and self._team.reviewers:
             operation = "CashDepositManualConfirm" if data["biz"] == "cash_deposit" else "CashWithdrawManualConfirm"
-            self._begin(self._work(self._reviewers, self._drawn(self._review_draw, self._team.review_s), operation,
-                                   data["id"], "staff_1001", "frontline_ops", "reviewed, in order"))
+            self._begin(self._work(
+                self._reviewers, self._drawn(self._review_draw, self._team.review_s), lambda: self._console.press(
+                    operation, procedure, "staff_1001", "frontline_ops", "reviewed, in order", {})))
         elif data["to"] == "pending(transfer_manual)" and self._team.transfer_officers:
             if self._transfer_draw.random() < self._team.forgets:
                 return  # transferred, and the confirmation forgotten (B-45)
-            self._begin(self._work(self._officers, self._drawn(self._transfer_draw, self._team.transfer_s),
-                                   "SetManualTransferDone", data["id"], "staff_2001", "frontline_ops",
-                                   "transferred in online banking"))
+            self._begin(self._work(
+                self._officers, self._drawn(self._transfer_draw, self._team.transfer_s), lambda: self._console.press(
+                    "SetManualTransferDone", procedure, "staff_2001", "frontline_ops",
+                    "transferred in online banking", {})))
 
     def _begin(self, work: Generator[Any, Any, None]) -> None:
         self._env.process(work)
@@ -104,8 +133,7 @@ class Staff:
             yield self._env.timeout((opens - now) * US_PER_MS)
 
     def _work(
-        self, who: simpy.Resource, reaction_us: int, operation: str, procedure_id: int, operator: str, role: str,
-        remark: str, params: Mapping[str, Any] | None = None,
+        self, who: simpy.Resource, reaction_us: int, button: Callable[[], Coroutine[Any, Any, Any]],
     ) -> Generator[Any, Any, None]:
         """Lie until somebody reacts, wait for a free colleague in office hours, be handled, press the button."""
         yield from self._office()
@@ -114,7 +142,7 @@ class Staff:
             yield turn
             yield from self._office()
             yield self._env.timeout(self._drawn(self._handling_draw, self._team.handling_s))
-        yield from self._awaited(self._console.press(operation, procedure_id, operator, role, remark, params or {}))
+        yield from self._awaited(button())
 
     def _awaited(self, work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
         outcome = yield self._loop.event_of(work)
@@ -127,20 +155,21 @@ class Staff:
             shown = yield from self._awaited(self._console.procedure(procedure_id))
             if shown is None or shown["state"] != "pending(transfer_auto)":
                 return
-            truth = self._telephone.inquire(shown["transfer_ref_id"])
+            bank = self._telephones[shown["transfer_dest_bank"]]
+            truth = bank.inquire(shown["transfer_ref_id"])
             operation = {"PAID": "SetManualTransferDone", "NOT_PAID": "SetManualTransferFailed",
                          "NOT_RECEIVED": "SetManualTransferFailed"}.get(truth.status)
             if operation is not None:
                 yield from self._awaited(self._console.press(operation, procedure_id, "staff_3001", "supervisor",
-                                                        f"Airstar by telephone: {truth.status}", {}))
+                                                        f"{bank.title} by telephone: {truth.status}", {}))
                 return
 
     def _ask_about_deposit(self, apply_id: int) -> Generator[Any, Any, None]:
         """Sixty polls without a result: have the bank show what happened, then "Query bank" (A-74)."""
         while True:
             yield from self._inquiry()
-            request_id = yield from self._awaited(self._console.apply_request(apply_id))
-            if self._telephone.publish(request_id):
+            bank, request_id = yield from self._awaited(self._console.application(apply_id))
+            if self._telephones[bank].publish(request_id):
                 yield from self._awaited(self._console.query_bank(apply_id, "staff_3001"))
                 return
 

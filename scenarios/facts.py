@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core.trace import Event
 from scenarios.expectations import Balance, Step
@@ -79,7 +79,7 @@ class RunFacts:
         known = self._wishes[kind].get(number)
         if known is None:
             self._wished.setdefault((kind, data["uid"]), []).append(number)
-        channel = data["bank"] if kind == "apply" else _channel_key(data["method"])
+        channel = data["bank"] if kind == "apply" else _channel_key(data)
         procedure = data["procedure"] if data["procedure"] is not None else known.procedure if known else None
         self._wishes[kind][number] = _Wish(data["uid"], channel, data["status"], procedure, data.get("ref", ""))
 
@@ -228,8 +228,9 @@ def _in_state(label: str, wanted: str | None) -> bool:
     return label.startswith("end_") if wanted == ENDED else wanted in (None, label)
 
 
-def _channel_key(method: str) -> str:
-    return "airstar" if method == "auto_bs" else method
+def _channel_key(task: dict[str, Any]) -> str:
+    """The channel of a Task as scenarios name it: a BST withdrawal goes by the name of its bank."""
+    return str(task["bank"] if task["method"] == "auto_bs" else task["method"])
 
 
 __all__ = ["RunFacts"]

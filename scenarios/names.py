@@ -11,7 +11,12 @@ from core.orchestration.withdraw_table import WITHDRAW
 from core.settings import Settings
 from core.transfer import CHANNELS
 from emulators.airstar.faults import AIM, FAULTS
+from emulators.bst.faults import BACKUP, BOTH, PRIMARY
+from emulators.bst.faults import FAULTS as SOCKET_FAULTS
+from emulators.bst.faults import NAMES as SOCKET_MESSAGES
+from emulators.faults import FaultKind
 from emulators.rpc import FAULTS as RPC_FAULTS
+from scenarios.banks import AIRSTAR, KILL_POINTS, SOCKET_BANKS, WHOLE_LINES
 from scenarios.schema import Names, Operation, Parameter, ParameterKind
 
 MARKETS = {"HK": ("HKD", "CNH"), "US": ("USD",), "HKCC": ("CNH", "HKD")}  # gaps.md B-41
@@ -20,15 +25,18 @@ CALLS = ("risk_control", "risk_control.freeze", "risk_control.deduct", "risk_con
          "risk_control.refreeze", "risk_control.hold", "risk_control.settle", "risk_control.void",
          "sba.create_deposit", "sba.create_withdrawal", "screening.deposit", "screening.withdraw", "owner")
 JOBS = tuple(entry.name for entry in REGISTRY)
-KILL_POINTS = ("send:AsbBstTransfer", "send:AsbBstCreateJob", "poll:AsbBstTransfer", "poll:AsbBstCreateResultJob")
 _REMARK = {"remark": Parameter("text")}
 _KINDS: dict[type, ParameterKind] = {float: "number", int: "integer", bool: "flag", str: "text"}
 _FLAGS = {"paid", "processed"}
 
 
-def _fault_parameters(name: str) -> dict[str, Parameter]:
-    """Parameters of an Airstar fault; whom and when it strikes is said by ``only``, ``at``, ``for``, ``times``."""
-    return {key: Parameter(_kind(key, parameter.default)) for key, parameter in FAULTS[name].parameters.items()}
+_SOCKET_AIM = {"message": Parameter("text", False, tuple(SOCKET_MESSAGES)),
+               "server": Parameter("text", False, (PRIMARY, BACKUP, BOTH))}
+
+
+def _fault_parameters(kind: FaultKind) -> dict[str, Parameter]:
+    """Parameters of a bank's fault; whom and when it strikes is said by ``only``, ``at``, ``for``, ``times``."""
+    return {key: Parameter(_kind(key, parameter.default)) for key, parameter in kind.parameters.items()}
 
 
 def _kind(key: str, default: object) -> ParameterKind:
@@ -38,10 +46,15 @@ def _kind(key: str, default: object) -> ParameterKind:
 
 
 def _faults() -> dict[str, dict[str, Parameter]]:
-    found = {f"airstar.{name}": _fault_parameters(name) for name in FAULTS}
-    for kind in RPC_FAULTS:
-        found[f"rpc.{kind}"] = {"call": Parameter("text", True, CALLS)}
-    found["core.kill"] = {"at": Parameter("text", True, KILL_POINTS), "restart_after": Parameter("duration", True)}
+    found = {f"{AIRSTAR}.{name}": _fault_parameters(kind) for name, kind in FAULTS.items()}
+    for bank in SOCKET_BANKS:
+        for name, kind in SOCKET_FAULTS.items():
+            aim = {"server": _SOCKET_AIM["server"]} if name in WHOLE_LINES else _SOCKET_AIM
+            found[f"{bank}.{name}"] = _fault_parameters(kind) | aim
+    for failure in RPC_FAULTS:
+        found[f"rpc.{failure}"] = {"call": Parameter("text", True, CALLS)}
+    found["core.kill"] = {"at": Parameter("text", True, tuple(KILL_POINTS)),
+                          "restart_after": Parameter("duration", True)}
     found["job.stop"] = {"job": Parameter("text", True, JOBS)}
     return found
 
@@ -66,9 +79,13 @@ def names() -> Names:
     """All names of this version of the platform."""
     ebank = {key: key for key, channel in CHANNELS.items() if channel.kind in ("ebank", "fps", "file", "manual",
                                                                                "cheque", "wire")}
+    settings, sockets = Settings(), {bank: bank for bank in SOCKET_BANKS}
     return Names(
-        markets=MARKETS, deposit_channels={"airstar": "airstar"}, withdrawal_channels={"airstar": "airstar", **ebank},
-        settings=Settings(), faults=_faults(), operations=_operations(),
+        markets=MARKETS, deposit_channels={AIRSTAR: AIRSTAR, **sockets},
+        withdrawal_channels={AIRSTAR: AIRSTAR, **ebank, **sockets},
+        settings=settings, faults=_faults(), operations=_operations(),
+        bank_currencies={bank: tuple(settings[f"socket.{bank}.currencies"]) for bank in SOCKET_BANKS},
+        residents=(AIRSTAR,), unaimed=tuple(f"{bank}.{name}" for bank in SOCKET_BANKS for name in WHOLE_LINES),
         deposit_states=tuple(state.label for state in DEPOSIT.states),
         withdrawal_states=tuple(state.label for state in WITHDRAW.states), jobs=JOBS,
         alert_rules=tuple(RULES), reasons=tuple(sorted({*REASONS.values(), "INSUFFICIENT_BALANCE", "USER_CANCEL",

@@ -25,7 +25,8 @@ _P99 = _NORMAL.inv_cdf(0.99)
 
 @dataclass(frozen=True, slots=True)
 class BankCard:
-    """A card or account of a customer at a bank; ``mandate`` is a status name of `MandateStatus`."""
+    """A card or account of a customer at a bank; ``mandate`` is a status name of `MandateStatus`, of the authorization
+    that this bank calls mandate or agreement."""
 
     bank: str
     number: str
@@ -35,7 +36,8 @@ class BankCard:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """One customer. Amounts are minor units by currency; ``balances`` lie on the first trading account."""
+    """One customer. Amounts are minor units by currency; ``balances`` lie on the first trading account, ``at_bank`` at
+    each bank where the customer has a card."""
 
     index: int
     id: str
@@ -53,6 +55,13 @@ def build(scenario: Scenario, names: Names, stream: Streams) -> list[Customer]:
     named = [_named(index, entry, pool, names) for index, entry in enumerate(scenario.customers)]
     drawn = _drawn(scenario.population, len(named), pool, names, stream) if scenario.population else []
     return [*named, *drawn]
+
+
+def banks_of(scenario: Scenario) -> tuple[str, ...]:
+    """Banks at which customers of the scenario have cards, or may have drawn one."""
+    drawn = scenario.population.cards if scenario.population is not None else {}
+    return tuple(dict.fromkeys((*(bank for customer in scenario.customers for bank in customer.cards),
+                                *(bank for bank, share in drawn.items() if share))))
 
 
 def index_of(customer: str | int, scenario: Scenario) -> int:

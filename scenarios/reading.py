@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from core.errors import Misconfigured
+from scenarios.population import banks_of
 from scenarios.schema import (
     AmountOfBalance,
     BankEffectsExpected,
@@ -606,6 +607,8 @@ def _check_flows(scenario: Scenario, names: Names, document: Document) -> None:
         if not scenario.population.cards.get(bank):
             document.report((*path, "channel"), f"no customer has a card at {bank}",
                             f"add population.cards: {{{bank}: 0.5}}")
+        for ccy in (ccy for ccy, share in flow.ccy.items() if share and not names.carries(bank, ccy)):
+            document.report((*path, "ccy", ccy), *_not_carried(names, bank, ccy), key=True)
         _check_window(scenario, flow, path, document)
         _check_currencies(scenario, names, flow, path, document)
 
@@ -635,6 +638,10 @@ def _check_currencies(scenario: Scenario, names: Names, flow: Flow, path: KeyPat
                             key=True)
 
 
+def _not_carried(names: Names, bank: str, ccy: str) -> tuple[str, str]:
+    return f"{bank} does not carry {ccy}", f"it carries {', '.join(names.bank_currencies[bank])}"
+
+
 def _movements(scenario: Scenario) -> Iterator[tuple[KeyPath, str, Movement]]:
     for index, entry in enumerate(scenario.workload):
         if isinstance(entry, Recorded):
@@ -656,11 +663,27 @@ def _check_movements(scenario: Scenario, names: Names, document: Document) -> No
         elif isinstance(movement.customer, str) and bank not in cards[movement.customer]:
             document.report((*path, "customer"), f"{movement.customer} has no card at {bank}",
                             f"add cards: [{bank}] to the customer")
+        if bank is not None and not names.carries(bank, movement.ccy):
+            document.report((*path, "ccy"), *_not_carried(names, bank, movement.ccy))
         if movement.market and movement.ccy not in names.markets[movement.market]:
             document.report((*path, "ccy"), f"market {movement.market} does not take {movement.ccy}",
                             f"it takes {', '.join(names.markets[movement.market])}")
         elif names.home_market(movement.ccy) is None:
             document.report((*path, "ccy"), f"no market takes {movement.ccy}", "choose another currency")
+
+
+def _check_faults(scenario: Scenario, names: Names, document: Document) -> None:
+    there = (*names.residents, *banks_of(scenario))
+    for index, fault in enumerate(scenario.faults):
+        path: KeyPath = ("faults", index)
+        place = fault.inject.partition(".")[0]
+        if place in names.banks and place not in there:
+            document.report((*path, "inject"), f"nobody has a card at {place}: the bank is not in this run",
+                            f"add cards: [{place}] to a customer, or population.cards")
+        if fault.inject in names.unaimed and fault.only is not None:
+            document.report((*path, "only"), f"{fault.inject} strikes whole lines", "remove 'only'", key=True)
+        if fault.inject in names.unaimed and fault.share < 1:
+            document.report((*path, "share"), f"{fault.inject} strikes whole lines", "remove 'share'", key=True)
 
 
 def _check_actions(scenario: Scenario, names: Names, document: Document) -> None:
@@ -709,7 +732,8 @@ def _check_states(scenario: Scenario, names: Names, document: Document) -> None:
                     document.report(place, f"a {expected.of.kind} is never in {state}", nearest(state, known))
 
 
-_CHECKS = (_check_settings, _check_ids, _check_flows, _check_movements, _check_actions, _check_targets, _check_states)
+_CHECKS = (_check_settings, _check_ids, _check_flows, _check_movements, _check_faults, _check_actions, _check_targets,
+           _check_states)
 
 
 # --- JSON Schema ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from core.domain import JobState
 from core.storage import Statement
 from core.storage.assets import balance
-from core.storage.primary import queue
+from core.storage.primary import bst_push, bst_transfer, queue
 from core.storage.procedure import flow, outbox, proc_cash_deposit, proc_cash_withdraw, proc_info
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ UNDER_WAY = Statement(select(outbox.c.procedure_id).where(outbox.c.state == 0).g
 SENDERS = Statement(select(queue.c.payload).where(
     queue.c.event.in_(("AsbBstTransfer", "AsbBstCreateFromBankJob")), queue.c.state != int(JobState.DONE))
     .order_by(queue.c.id))
+TRANSFERS = Statement(select(bst_transfer.c.transfer_ref).order_by(bst_transfer.c.bank, bst_transfer.c.transfer_ref))
+PUSHED = Statement(select(bst_push.c.transfer_ref).order_by(bst_push.c.bank, bst_push.c.push_seq))
 
 # Statuses of an Apply under which the bank may have collected although we have not credited.
 _COLLECTED_NOT_CREDITED = ("INIT", "CREDITING", "REJECTED")
@@ -76,12 +78,16 @@ async def _totals(world: World) -> list[Finding]:
 
 
 async def _strangers(world: World) -> list[Finding]:
-    """Movements at the bank under references that our books do not know. A reference is known from its Apply, or from
-    the Procedure that gave the instruction; while its job is not done, from the job."""
-    facts = world.facts
-    known = dict.fromkeys(ref for _, _, ref, _ in facts.applied("airstar"))
+    """Movements at the banks under references that our books do not know. A reference is known from its Apply, or from
+    the Procedure that gave the instruction; while its job is not done, from the job. Of a socket bank we also know what
+    we have noted as a transfer or kept of its pushes; what it could not tell us yet is under way."""
+    facts, primary = world.facts, world.databases.primary
+    known = dict.fromkeys(ref for bank in world.banks for _, _, ref, _ in facts.applied(bank))
     known |= dict.fromkeys(ref for _, _, refs in facts.instructed() for ref in refs)
-    known |= dict.fromkeys(orjson.loads(row[0])["ref"] for row in await world.databases.primary.all(SENDERS, {}))
+    known |= dict.fromkeys(orjson.loads(row[0])["ref"] for row in await primary.all(SENDERS, {}))
+    for table in (TRANSFERS, PUSHED):
+        known |= dict.fromkeys(row[0] for row in await primary.all(table, {}))
+    known |= dict.fromkeys(ref for bank in world.banks.values() for ref in bank.untold())
     return [("one_bank_effect", f"the bank did {' and '.join(facts.effects(ref))} under {ref}, which our books do not "
              "know", "run") for ref in facts.references() if ref not in known]
 
@@ -104,7 +110,8 @@ async def _databases(world: World) -> list[Finding]:
 
 
 def _deposits(world: World) -> Iterator[Finding]:
-    for apply_id, status, ref, procedure in world.facts.applied("airstar"):
+    applied = (one for bank in world.banks for one in world.facts.applied(bank))
+    for apply_id, status, ref, procedure in applied:
         done = world.facts.effects(ref)
         kept = "collect" in done and "refund_collect" not in done
         subject = f"P{procedure}" if procedure is not None else "run"

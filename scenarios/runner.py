@@ -6,6 +6,7 @@ This is the only module of the simulation that looks at the wall clock: to say h
 from __future__ import annotations
 
 import asyncio
+import math
 import resource
 import shlex
 import time
@@ -31,6 +32,7 @@ from core.trace import Trace
 from emulators.guard import determinism_guard
 from emulators.loop import LoopClock, SimLoop
 from reports.model import RunModel
+from scenarios.banks import Places
 from scenarios.expectations import Balance, evaluate
 from scenarios.facts import RunFacts
 from scenarios.invariants import INVARIANTS, Invariants, Violation
@@ -81,13 +83,17 @@ class Run:
     def __init__(
         self, scenario: Scenario, names: Names, *, folder: Path | None = None, keep_databases: bool = False,
         progress: Progress | None = None, command: str = "", tamper: Callable[[World], None] | None = None,
+        speed: float = math.inf, places: Places | None = None,
     ) -> None:
-        """``tamper``: called once the world stands, before anything happens (tests plant bugs there)."""
+        """``tamper``: called once the world stands, before anything happens (tests plant bugs there). ``speed``:
+        virtual seconds per second of the machine. ``places``: where the banks' servers stand; with real sockets the
+        speed must be finite, and two runs are alike in what happens, not in when."""
         from scenarios.recorder import Recorder
 
         self.scenario, self._names, self._folder, self._keep = scenario, names, folder, keep_databases
         self._progress, self._command, self._tamper = progress, command, tamper
-        self.loop = SimLoop()
+        self.loop = SimLoop(speed)
+        self._places = places
         self.clock = LoopClock(self.loop, scenario.start)
         self.recorder = Recorder(folder / "events.jsonl" if folder else None)
         self.model = RunModel()
@@ -110,7 +116,7 @@ class Run:
 
     async def _live(self) -> World:
         self._stopping = asyncio.Event()
-        world = World(self.scenario, self._names, self.loop, self.trace, self.clock)
+        world = World(self.scenario, self._names, self.loop, self.trace, self.clock, self._places)
         self.facts = world.facts = RunFacts(
             frozenset(customer.uid for customer in world.customers[: len(self.scenario.customers)]), world.uid_of,
             lambda customer, ccy: self._balances[world.customers[_place(world, customer)].index, ccy], self._quantile)
@@ -152,6 +158,7 @@ class Run:
             await self._describe(violation, world)
         self._balances = await world.balances()
         await world.core.stop()
+        await world.close()
 
     async def _describe(self, violation: Violation, world: World) -> None:
         violation.reproduce = self._command

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -89,6 +89,12 @@ class Names:
     withdrawal_states: tuple[str, ...]
     jobs: tuple[str, ...]
     alert_rules: tuple[str, ...]
+    bank_currencies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Bank -> the currencies it carries in bank-securities transfers (gaps.md B-17); a bank not named carries all."""
+    residents: tuple[str, ...] = ()
+    """Banks that are in every world, whether anybody has a card there or not."""
+    unaimed: tuple[str, ...] = ()
+    """Faults that strike whole lines: neither one customer's nor one direction's."""
     bank_operations: tuple[str, ...] = ("collect", "pay", "refund_collect", "return_pay")
     reasons: tuple[str, ...] = ()
     """Terminal reasons (gaps.md B-02); empty: any word."""
@@ -105,8 +111,12 @@ class Names:
 
     @property
     def banks(self) -> tuple[str, ...]:
-        """Banks at which a customer can hold a card."""
-        return tuple(dict.fromkeys((*self.deposit_channels.values(), *self.withdrawal_channels.values())))
+        """Banks at which a customer can hold a card. Card numbers and ids rest on this order: new ones come last."""
+        return tuple(dict.fromkeys((*self.withdrawal_channels.values(), *self.deposit_channels.values())))
+
+    def carries(self, bank: str, ccy: str) -> bool:
+        """Whether a bank takes this currency."""
+        return ccy in self.bank_currencies.get(bank, (ccy,))
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -487,7 +497,9 @@ class Holding(Strict):
 
 
 class Population(Strict):
-    """Customers drawn at random. ``cards``: share of them with a card at a bank."""
+    """Customers drawn at random. ``cards``: share of them with a card at a bank. ``at_bank``: what lies at each bank
+    where the customer has a card. ``mandate``: the authorization at each of them; at CMB and CMBC OPEN is signed, all
+    else not signed."""
 
     customers: int = Field(ge=1, le=MAX_CUSTOMERS)
     balances: dict[Ccy, Holding] = {}
@@ -497,7 +509,7 @@ class Population(Strict):
 
 
 class NamedCustomer(Strict):
-    """A customer the scenario speaks about by name."""
+    """A customer the scenario speaks about by name; ``at_bank`` and ``mandate`` as for a population."""
 
     id: Identifier
     balances: dict[Ccy, Amount] = {}
@@ -955,7 +967,7 @@ class ProcedureExpected(Strict):
 
 
 class BalanceExpected(Strict):
-    """A customer's money: at the broker (available, frozen, in transit) and at the bank."""
+    """A customer's money: at the broker (available, frozen, in transit) and at the banks (all of them together)."""
 
     that: Literal["balance"]
     customer: Customer

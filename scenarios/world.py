@@ -1,4 +1,4 @@
-"""A world: one core, the emulated bank, its customers and staff, on one virtual clock, as a scenario describes it."""
+"""A world: one core, the emulated banks, their customers and staff, on one clock, as a scenario describes it."""
 
 from __future__ import annotations
 
@@ -9,106 +9,75 @@ from typing import Any, TypeVar
 
 from core.accounts import Accounts
 from core.assets import RiskControl
-from core.banks.airstar import Exchange, SignedExchange
 from core.calendars import Calendars
-from core.cards.mandates import Mandates
 from core.clock import US_PER_MS, US_PER_S, from_yyyymmdd
-from core.domain import Initiator, MandateStatus, Market, Role
+from core.domain import Initiator, Market, Role
 from core.errors import Code, Misconfigured, Refusal
 from core.locks import LocalLocks, Locks
 from core.orchestration.operations import REVERSE_CONFIRMATIONS
-from core.orchestration.records import Actor
+from core.orchestration.records import BST, Actor
 from core.runtime import Core, Surroundings
 from core.settings import Settings
 from core.storage import Databases, Severed, StorageConfig, open_databases
 from core.trace import Trace
-from core.wire.airstar import Reply, Request, find_route
-from emulators.airstar import keys
-from emulators.airstar.app import airstar_app
 from emulators.airstar.bank import AirstarBank
-from emulators.airstar.link import AsgiLink, MessageLink
 from emulators.loop import LoopClock, SimLoop
 from emulators.rpc import SimulatedRpc
 from emulators.staff import Staff, Team
-from emulators.streams import Streams, lognormal
+from emulators.streams import Streams
+from scenarios.accounts import CustomerAccounts, card_id
+from scenarios.banks import (
+    AIRSTAR,
+    KILL_POINTS,
+    SOCKET_BANKS,
+    AirstarInWorld,
+    BankInWorld,
+    DeathTraps,
+    InMemory,
+    Life,
+    Places,
+    Site,
+    SocketBankInWorld,
+)
 from scenarios.expectations import Balance
 from scenarios.facts import RunFacts
-from scenarios.population import Customer, build, index_of
+from scenarios.population import BankCard, Customer, banks_of, build, index_of
 from scenarios.schema import Action, Fault, Names, Scenario
 from scenarios.workload import Arrival, arrivals
 
-BANK = "airstar"
 PATIENCE_S = 1.0
 """How soon people try again when the core does not answer."""
-CARD_STEP = 100  # card ids: customer index * CARD_STEP + place of the bank
-_KILL_MESSAGES = {"send:AsbBstTransfer": "withdraw", "send:AsbBstCreateJob": "deposit",
-                  "poll:AsbBstTransfer": "query_withdrawal", "poll:AsbBstCreateResultJob": "query_deposit"}
-
 
 T = TypeVar("T")
 
 
-class Lines:
-    """What connects one core with what outlives it: the lock service and the bank. A dead core's lines are cut, so
-    it can neither let go of a lock (only its TTL does) nor say another word to the bank."""
+class CoreLocks:
+    """The lock service as one core reaches it: not at all once that core is dead."""
 
-    def __init__(self, locks: Locks, exchange: Exchange) -> None:
-        self._locks, self._exchange, self._cut = locks, exchange, False
-
-    def cut(self) -> None:
-        """The core is dead."""
-        self._cut = True
-
-    def _alive(self) -> None:
-        if self._cut:
-            raise Severed("the core of this line was killed")
+    def __init__(self, locks: Locks, life: Life) -> None:
+        self._locks, self._life = locks, life
 
     async def acquire(self, key: str, owner: str, ttl_ms: int, wait_ms: int = 0) -> str | None:
-        self._alive()
+        self._life.check()
         return await self._locks.acquire(key, owner, ttl_ms, wait_ms)
 
     async def renew(self, key: str, token: str, ttl_ms: int) -> bool:
-        self._alive()
+        self._life.check()
         return await self._locks.renew(key, token, ttl_ms)
 
     async def release(self, key: str, token: str) -> bool:
-        self._alive()
+        self._life.check()
         return await self._locks.release(key, token)
-
-    async def ask(self, request: Request) -> Reply:
-        """The core's line to the bank."""
-        self._alive()
-        reply = await self._exchange(request)
-        self._alive()  # an answer that comes after the end is heard by nobody
-        return reply
-
-
-class CustomerAccounts:
-    """The account service as the core asks it, over the scenario's customers."""
-
-    def __init__(self, customers: list[Customer], names: Names, risk_control: RiskControl) -> None:
-        self._by_uid = {customer.uid: customer for customer in customers}
-        self._customers, self._banks, self._risk = customers, names.banks, risk_control
-
-    async def trade_account(self, uid: int, market: int) -> int:  # noqa: ARG002 - one account serves all markets here
-        return self._by_uid[uid].trade_acc_ids[0]
-
-    async def owns_card(self, uid: int, bank: str, card_no: str) -> bool:
-        customer = self._by_uid.get(uid)
-        return customer is not None and bank in customer.cards and customer.cards[bank].number == card_no
-
-    async def settled_cash(self, trade_acc_id: int, ccy: str) -> int:
-        return (await self._risk.balances(trade_acc_id, ccy)).available
-
-    async def card_no(self, card_id: int) -> str:
-        customer = self._customers[card_id // CARD_STEP]
-        return customer.cards[self._banks[card_id % CARD_STEP]].number
 
 
 class World:
     """Build with `begin`; afterwards `run` to the end of the scenario."""
 
-    def __init__(self, scenario: Scenario, names: Names, loop: SimLoop, trace: Trace, clock: LoopClock) -> None:
+    def __init__(
+        self, scenario: Scenario, names: Names, loop: SimLoop, trace: Trace, clock: LoopClock,
+        places: Places | None = None,
+    ) -> None:
+        """``places``: where the banks' servers stand; in memory unless told."""
         self.scenario, self.names, self.loop, self.trace, self.clock = scenario, names, loop, trace, clock
         self.streams = Streams(scenario.seed)
         self.settings = Settings(scenario.settings)
@@ -116,91 +85,83 @@ class World:
         self.customers = build(scenario, names, self.streams)
         self.locks = LocalLocks(clock)
         self.rpc = SimulatedRpc(self.streams("rpc"), self.settings)
-        self.bank = AirstarBank(
-            loop, clock, self.streams, trace, self.settings,
-            is_open=lambda ms: self.calendars.bank_gate(BANK, ms).open,
-            in_maintenance=lambda ms: self.calendars.maintenance(BANK, ms).under_way)
-        self.mandates: dict[int, str] = {}
+        self.traps = DeathTraps(self.kill)
+        self.places = places or InMemory(loop, self.streams)
+        site = Site(scenario.wire, names, loop, clock, trace, self.streams, self.settings, self.calendars, self.places,
+                    self.traps)
+        self.airstar = AirstarInWorld(site)
+        self.sockets = {name: SocketBankInWorld(name, site) for name in SOCKET_BANKS if name in banks_of(scenario)}
+        self.banks: dict[str, BankInWorld] = {AIRSTAR: self.airstar, **self.sockets}
         self.databases: Databases
         self.core: Core
         self.kills = 0
         self._down = False
-        self._lines: Lines
+        self._life: Life
         self._on_commit: Callable[[str, int], None] | None = None
         self._stopped: dict[str, None] = {}  # jobs that a fault has stopped, for every core to come
-        self._exchange = self._line()
-        self._armed: list[tuple[str, int, list[int]]] = []  # (message, restart after ms, [times left])
         self._background: dict[asyncio.Task[Any], None] = {}
         self.fault: BaseException | None = None
         loop.set_exception_handler(self._failed)
 
+    @property
+    def bank(self) -> AirstarBank:
+        """The emulated Airstar bank, which is in every world."""
+        return self.airstar.bank
+
+    @property
+    def mandates(self) -> dict[int, str]:
+        """Customer's index -> mandate at Airstar."""
+        return self.airstar.mandates
+
     # Building
 
-    def _line(self) -> Exchange:
-        """The line to the bank in the fidelity the scenario asks for; adapter and bank do not know which."""
-        rng = self.streams("airstar.line")
-        median, p99 = self.settings["sim.airstar.link.median"], self.settings["sim.airstar.link.p99"]
-
-        def latency() -> int:
-            return round(lognormal(rng, median, p99) * US_PER_S)
-
-        if self.scenario.wire == "messages":
-            return MessageLink(self.bank, self.loop, self.clock, latency,
-                               timeout_s=self.settings["airstar.api.timeout"])
-        key = keys.in_memory()
-        app = airstar_app(self.bank, {"nostro": key.public_key()})
-        nonces = self.streams("airstar.nonces")
-        return SignedExchange(AsgiLink(app, self.loop, latency), "nostro", key, self.clock,
-                              lambda: nonces.randbytes(16), timeout_s=self.settings["airstar.api.timeout"])
-
     async def begin(self) -> None:
-        """Open the books, then start the core."""
+        """Open the books and the banks, then start the core."""
         self.databases = await open_databases(StorageConfig("memory"))
-        self._enroll_at_bank()
-        await self._enroll_with_us(RiskControl(self.databases.assets, self.clock, self.trace))
+        for bank in self.banks.values():
+            await bank.open()
+        for customer in self.customers:
+            for bank, card in self._authorized(customer):
+                bank.enroll(customer, card)
+        await self._take_over(RiskControl(self.databases.assets, self.clock, self.trace))
         await self._compose()
+
+    async def close(self) -> None:
+        """The end, after the core's: the banks' servers listen no more."""
+        for bank in self.banks.values():
+            await bank.close()
+        await self.places.close()
+
+    def _authorized(self, customer: Customer) -> Iterator[tuple[BankInWorld, BankCard]]:
+        """The banks of this world at which a customer has a card."""
+        for name, bank in self.banks.items():
+            if name in customer.cards:
+                yield bank, customer.cards[name]
+
+    async def _take_over(self, risk_control: RiskControl) -> None:
+        """Opening balances and authorizations, taken over from the day before."""
+        for customer in self.customers:
+            for ccy, amount in customer.balances.items():
+                if amount:
+                    await risk_control.add(f"OPENING:{customer.uid}:{ccy}", customer.trade_acc_ids[0], ccy, amount)
+            for bank, card in self._authorized(customer):
+                await bank.adopt(customer, card, self.databases)
 
     async def _compose(self) -> None:
         def accounts(risk_control: RiskControl) -> Accounts:
             return CustomerAccounts(self.customers, self.names, risk_control)
 
-        self._lines = Lines(self.locks, self._ask_bank)
+        self._life = Life()
         self.core = Core(Surroundings(
-            self.settings, self.databases, self.clock, self.trace, self._lines, self.rpc, self.calendars,
-            self._lines.ask, accounts, f"core-{self.kills + 1}"))
+            self.settings, self.databases, self.clock, self.trace, CoreLocks(self.locks, self._life), self.rpc,
+            self.calendars, self.airstar.line(self._life), accounts, f"core-{self.kills + 1}"))
         for job in self._stopped:
             self._pause(job)
         await self.core.start()
 
-    def _enroll_at_bank(self) -> None:
-        for customer in self.customers:
-            card = customer.cards.get(BANK)
-            if card is None:
-                continue
-            held = {ccy: customer.at_bank.get(ccy, 0) for ccy in self.names.currencies}
-            self.bank.open_customer(customer.id, customer.name, f"h{customer.uid}", held, card.number)
-            mandate = self.bank.grant_mandate(customer.id)
-            if card.mandate == MandateStatus.SUSPENDED.name:
-                self.bank.suspend_mandate(mandate)
-            elif card.mandate == MandateStatus.CLOSED.name:
-                self.bank.close_mandate(mandate)
-            self.mandates[customer.index] = mandate
-
-    async def _enroll_with_us(self, risk_control: RiskControl) -> None:
-        """Opening balances and mandates, taken over from the day before."""
-        books = Mandates(self.databases.account, self.clock, self.trace, None, self.settings)  # type: ignore[arg-type]
-        for customer in self.customers:
-            for ccy, amount in customer.balances.items():
-                if amount:
-                    await risk_control.add(f"OPENING:{customer.uid}:{ccy}", customer.trade_acc_ids[0], ccy, amount)
-            mandate = self.mandates.get(customer.index)
-            if mandate is not None:
-                await books.adopt(customer.uid, self.card_id(customer, BANK), mandate,
-                                  MandateStatus[customer.cards[BANK].mandate])
-
     def card_id(self, customer: Customer, bank: str) -> int:
         """Our id of a customer's card."""
-        return customer.index * CARD_STEP + self.names.banks.index(bank)
+        return card_id(customer, bank, self.names)
 
     # Running
 
@@ -226,9 +187,10 @@ class World:
             wait = arrival.at_us - start_us - self.loop.now_us
             if wait > 0:
                 yield self.loop.env.timeout(wait)
-            self._arrive(arrival)
+            self.arrive(arrival)
 
-    def _arrive(self, arrival: Arrival) -> None:
+    def arrive(self, arrival: Arrival) -> None:
+        """A request of a customer, from the scenario or from outside it."""
         if arrival.initiator is Initiator.BANK:
             self._ask_at_bank(arrival)
         elif arrival.kind == "deposit":
@@ -245,9 +207,10 @@ class World:
 
     async def _deposit(self, core: Core, arrival: Arrival) -> None:
         customer = self.customers[arrival.customer]
+        bank = self.names.deposit_channels[arrival.channel]
         refused = await core.airstar_deposits.submit(
-            customer.uid, customer.trade_acc_ids[0], Market[arrival.market], self.card_id(customer, BANK),
-            customer.cards[BANK].number, arrival.ccy, arrival.amount)
+            customer.uid, customer.trade_acc_ids[0], Market[arrival.market], self.card_id(customer, bank),
+            customer.cards[bank].number, arrival.ccy, arrival.amount)
         if isinstance(refused, Refusal):
             self.trace.emit("refused", f"U{customer.uid}", {
                 "operation": "SubmitDeposit", "code": refused.code.name, "detail": refused.detail,
@@ -256,18 +219,17 @@ class World:
     async def _withdraw(self, core: Core, arrival: Arrival) -> None:
         customer = self.customers[arrival.customer]
         bank = self.names.withdrawal_channels[arrival.channel]
-        method = "auto_bs" if arrival.channel == BANK else arrival.channel
+        method = BST if arrival.channel in self.banks else arrival.channel
         await core.withdrawals.submit(
             customer.uid, customer.trade_acc_ids[0], Market[arrival.market], self.card_id(customer, bank),
             customer.cards[bank].number, bank, arrival.ccy, arrival.amount, method)
 
     def _ask_at_bank(self, arrival: Arrival) -> None:
-        customer = self.customers[arrival.customer]
-        ask = self.bank.customer_deposits if arrival.kind == "deposit" else self.bank.customer_withdraws
-        started = ask(self.mandates[customer.index], Market[arrival.market], arrival.ccy, arrival.amount)
-        if not started.request_id:
+        customer, bank = self.customers[arrival.customer], self.banks[arrival.channel]
+        code = bank.ask(customer, arrival.kind, Market[arrival.market], arrival.ccy, arrival.amount)
+        if code:
             self.trace.emit("refused", f"U{customer.uid}", {
-                "operation": "AskAtBank", "code": str(started.code), "detail": "refused by the bank at once",
+                "operation": "AskAtBank", "code": str(code), "detail": "refused by the bank at once",
                 "operator": f"user_{customer.uid}"})
 
     def _override(self, override: Any) -> None:
@@ -284,28 +246,29 @@ class World:
 
     def _inject(self, fault: Fault) -> None:
         place, _, kind = fault.inject.partition(".")
+        if place in self.banks:  # the bank tells of its own faults itself
+            end = self._inject_bank(self.banks[place], kind, fault)
+            if fault.lasts is not None:
+                self.loop.call_after_us(fault.lasts * US_PER_MS, end)
+            return
         fault_id = f"F{fault.inject}@{fault.at}"
         begun = {"fault": fault.inject, "target": str(fault.only.customer if fault.only else ""), "phase": "begin",
                  "params": dict(fault.parameters)}
-        if place != BANK:  # the bank tells of its own faults itself
-            self.trace.emit("fault", fault_id, begun)
-        end = getattr(self, f"_inject_{place}")(kind, fault)
-        if fault.lasts is not None and end is not None:
-            self.loop.call_after_us(fault.lasts * US_PER_MS, self._end_fault, fault_id, begun, end, place)
+        self.trace.emit("fault", fault_id, begun)
+        ended = getattr(self, f"_inject_{place}")(kind, fault)
+        if fault.lasts is not None and ended is not None:
+            self.loop.call_after_us(fault.lasts * US_PER_MS, self._end_fault, fault_id, begun, ended)
 
-    def _end_fault(self, fault_id: str, begun: dict[str, Any], end: Callable[[], None], place: str) -> None:
+    def _end_fault(self, fault_id: str, begun: dict[str, Any], end: Callable[[], None]) -> None:
         end()
-        if place != BANK:
-            self.trace.emit("fault", fault_id, begun | {"phase": "end"})
+        self.trace.emit("fault", fault_id, begun | {"phase": "end"})
 
-    def _inject_airstar(self, kind: str, fault: Fault) -> Callable[[], None]:
+    def _inject_bank(self, bank: BankInWorld, kind: str, fault: Fault) -> Callable[[], None]:
         given = dict(fault.parameters) | {"share": fault.share, "count": fault.times}
-        if fault.only is not None and fault.only.customer is not None:
-            given["customer"] = self.customers[index_of(fault.only.customer, self.scenario)].id
-        if fault.only is not None and fault.only.kind is not None:
-            given["message"] = "deposit" if fault.only.kind == "deposit" else "withdraw"
-        fault_id = self.bank.fault(kind, **given)
-        return lambda: self.bank.clear(fault_id)
+        only = fault.only
+        customer = None if only is None or only.customer is None else self.customers[
+            index_of(only.customer, self.scenario)].id
+        return bank.inject(kind, given, customer, only.kind if only is not None else None)
 
     def _inject_rpc(self, kind: str, fault: Fault) -> Callable[[], None]:
         call = fault.parameters["call"]
@@ -313,8 +276,7 @@ class World:
         return lambda: self.rpc.clear(call)
 
     def _inject_core(self, kind: str, fault: Fault) -> None:  # noqa: ARG002 - there is one kind: kill
-        self._armed.append((_KILL_MESSAGES[fault.parameters["at"]], fault.parameters["restart_after"],
-                            [fault.times or 1]))
+        self.traps.arm(KILL_POINTS[fault.parameters["at"]], fault.parameters["restart_after"], fault.times or 1)
 
     def _inject_job(self, kind: str, fault: Fault) -> Callable[[], None]:  # noqa: ARG002 - there is one kind: stop
         job = fault.parameters["job"]
@@ -336,20 +298,6 @@ class World:
         if job in self.core.jobs.handled:
             self.core.jobs.resume(job)
 
-    async def _ask_bank(self, request: Request) -> Reply:
-        """The core's line to the bank, on which the core may die after the bank has acted."""
-        reply = await self._exchange(request)
-        if self._armed:
-            self._die_if_armed(request)
-        return reply
-
-    def _die_if_armed(self, request: Request) -> None:
-        route = find_route(request.method, request.path)
-        for message, restart_ms, left in self._armed:
-            if left[0] and route is not None and route[0] == message:
-                left[0] -= 1
-                self.kill(restart_ms)
-
     @property
     def down(self) -> bool:
         """Whether no core is there at the moment."""
@@ -364,7 +312,7 @@ class World:
         self.kills += 1
         self._down = True
         self.databases.sever()
-        self._lines.cut()
+        self._life.end()
         self.core.kill()
         self.trace.emit("core", "core", {"phase": "killed", "detail": f"restart after {restart_ms} ms"})
         self.loop.call_after_us(restart_ms * US_PER_MS, self._restart, self.kills)
@@ -424,7 +372,7 @@ class World:
                     seconds(wanted.review, "sim.staff.review_s"), seconds(wanted.transfer, "sim.staff.transfer_s"),
                     seconds(None, "sim.staff.inquiry_s"), seconds(None, "sim.staff.handling_s"),
                     values["sim.staff.forgotten_share"] if wanted.forgets is None else wanted.forgets)
-        return Staff(self.loop, self.clock, team, self, self.bank, self._office_opens, self.streams)
+        return Staff(self.loop, self.clock, team, self, self.banks, self._office_opens, self.streams)
 
     def _office_opens(self, ms: int) -> int:
         gate = self.calendars.bank_gate("ops_approval", ms)
@@ -460,10 +408,10 @@ class World:
                                             "subject": f"A{apply_id}", "result": code.name})
         return code.name
 
-    async def apply_request(self, apply_id: int) -> str:
-        """The bank's request id of an application."""
+    async def application(self, apply_id: int) -> tuple[str, str]:
+        """(bank, what the bank knows it by) of a deposit application."""
         apply = await self._served(lambda core: core.applications.find(apply_id))
-        return apply.request_id if apply else ""
+        return (apply.bank_type, apply.request_id or apply.bank_ref_id) if apply else ("", "")
 
     facts: RunFacts
 
@@ -486,15 +434,15 @@ class World:
         elif action.do == "QueryBank":
             await self._served(lambda core: core.airstar_withdrawals.query_bank(wish.procedure or 0))
         elif action.do == "SuspendMandate":
-            await self._suspend(wish.uid)
+            await self._suspend(self.banks[wish.channel], wish.uid)
         else:
             await self.press(action.do, wish.procedure or 0, operator, action.by, remark, given)
 
-    async def _suspend(self, uid: int) -> None:
-        customer = next(one for one in self.customers if one.uid == uid)
-        mandate = self.mandates[customer.index]
-        if self.bank.suspend_mandate(mandate):
-            await self._served(lambda core: core.mandates.bank_says(mandate, MandateStatus.SUSPENDED))
+    async def _suspend(self, bank: BankInWorld, uid: int) -> None:
+        """The customer ends the authorization at the bank."""
+        tell = bank.suspend(next(one for one in self.customers if one.uid == uid))
+        if tell is not None:
+            await self._served(tell)
 
     # Asking at the end
 
@@ -508,6 +456,6 @@ class World:
         for customer in self.customers[: len(self.scenario.customers)] or self.customers[:1000]:
             for ccy in self.names.currencies:
                 ours = await self.core.risk_control.balances(customer.trade_acc_ids[0], ccy)
-                at_bank = self.bank.balance(customer.id, ccy) if customer.index in self.mandates else 0
+                at_bank = sum(bank.balance(customer, ccy) for bank, _ in self._authorized(customer))
                 found[customer.index, ccy] = Balance(ours.available, ours.frozen, ours.in_transit, at_bank)
         return found

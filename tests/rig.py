@@ -7,7 +7,7 @@ checks every invariant and the books at the end, unless the story plants a bug a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from core.clock import epoch_ms
@@ -40,8 +40,8 @@ seed: {seed}
 wire: {wire}
 settings: {settings}
 customers:
-  - {{id: alice, balances: {{HKD: "100,000", USD: "10,000"}}, at_bank: {{HKD: "50,000"}}, cards: [airstar, hsbc]}}
-  - {{id: bob, balances: {{HKD: "100,000"}}, at_bank: {{HKD: "50,000"}}, cards: [airstar, hsbc]}}
+  - {{id: alice, balances: {{HKD: "100,000", USD: "10,000"}}, at_bank: {{HKD: "50,000"}}, cards: {cards}}}
+  - {{id: bob, balances: {{HKD: "100,000"}}, at_bank: {{HKD: "50,000"}}, cards: {cards}}}
 """
 # A bank that always succeeds after five seconds: what a story wants otherwise it injects.
 STEADY: dict[str, Any] = {
@@ -100,7 +100,7 @@ class Rig:
         bank = NAMES.withdrawal_channels[channel]
         return await self.core.withdrawals.submit(
             customer.uid, customer.trade_acc_ids[0], market, self.world.card_id(customer, bank),
-            customer.cards[bank].number, bank, ccy, amount, "auto_bs" if channel == "airstar" else channel)
+            customer.cards[bank].number, bank, ccy, amount, "auto_bs" if channel in self.world.banks else channel)
 
     async def withdrawn(self, until: str, who: str = "alice", amount: int = 1_000_000, **more: Any) -> dict[str, Any]:
         """A withdrawal driven until its Procedure is in the state with that label (or ten minutes passed)."""
@@ -189,11 +189,14 @@ class Broken(AssertionError):
 def play(
     story: Callable[[Rig], Awaitable[Any]], *, start: str = "2026-03-12 10:00", seed: int = 7,
     wire: str = "messages", settings: Mapping[str, Any] | None = None, then_s: float = 0, planted: bool = False,
+    cards: Sequence[str] = ("airstar", "hsbc"),
 ) -> Any:
-    """Tell a story; returns what it returns. ``planted``: the story breaks an invariant on purpose."""
+    """Tell a story; returns what it returns. ``planted``: the story breaks an invariant on purpose. ``cards``: banks at
+    which both customers have a card."""
     import json
 
-    text = HEAD.format(start=start, seed=seed, wire=wire, settings=json.dumps({**STEADY, **(settings or {})}))
+    text = HEAD.format(start=start, seed=seed, wire=wire, settings=json.dumps({**STEADY, **(settings or {})}),
+                       cards=json.dumps(list(cards)))
     scenario = load_text(text, NAMES)
     loop = SimLoop()
     clock = LoopClock(loop, scenario.start)
@@ -221,6 +224,7 @@ def play(
             if findings:
                 raise Broken(findings)
         await world.core.stop()
+        await world.close()
         return result
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from core.clock import MS_PER_S
 from core.errors import Misconfigured
-from core.jobs.schedules import Daily, Days, Every, Ladder, OnEvent, Periodic, Schedule
+from core.jobs.schedules import Daily, Days, Every, InConnection, Ladder, OnEvent, Periodic, Schedule
 from core.settings import Settings
 
 
@@ -64,6 +64,7 @@ class Entry(NamedTuple):
 _RECON = Repeat("jobs.recon.repeat.times", "jobs.recon.repeat.every_s")
 _MONITOR = (Every("jobs.monitor.period_s"),)
 _BOTH = ("deposit", "withdraw")
+_CMB, _MS = ("cmb_stock_trans",), ("ms_stock_bank_transaction",)
 _EDDI = ("sba_hsbc_eddi", "sba_hase_eddi")
 _B = Domain.BST
 
@@ -84,11 +85,16 @@ REGISTRY: tuple[Entry, ...] = (
     Entry("AsbBstAcknowledge", ("withdraw",), _B, (OnEvent("airstar.resend.delay_ms"),), retries="airstar.resend.max",
           support=True),
     # BST: CMB and CMBC have no polls, results are pushed (JOB-020)
-    Entry("CmbHeartbeat", ("cmb_stock_trans",), _B, (Every("jobs.heartbeat.period_s"),)),
-    Entry("MsHeartbeat", ("ms_stock_bank_transaction",), _B, (Every("jobs.heartbeat.period_s"),)),
+    Entry("CmbHeartbeat", _CMB, _B, (InConnection("socket.heartbeat.period_s"),)),
+    Entry("MsHeartbeat", _MS, _B, (InConnection("socket.heartbeat.period_s"),)),
     Entry("SyncBstDataHelper", ("sync_bst_data_helper",), _B,
           (Every("jobs.sync_bst_data.period_s"), Daily("jobs.sync_bst_data.at")),
           Repeat("jobs.sync_bst_data.repeat.times", "jobs.sync_bst_data.repeat.every_s"), support=True),
+    *(Entry(f"{prefix}{job}", owner, _B, (OnEvent(waits),), support=True)
+      for prefix, owner in (("Cmb", _CMB), ("Ms", _MS)) for job, waits in (
+          ("Collect", "socket.result.query_s"), ("Credit", "airstar.deposit_job.delays_s"),
+          ("Transfer", "socket.result.query_s"), ("Result", "socket.push.repeat_s"), ("Refuse", "socket.push.repeat_s"),
+          ("Reconcile", "jobs.recon.repeat.every_s"))),
     # Matching
     Entry("AutoMatchRound", ("deposit",), Domain.MATCHING, (Every("jobs.auto_match.period_s"),)),
     Entry("AbnormalDepositJob", ("deposit",), Domain.MATCHING, (Every("jobs.abnormal_deposit.period_s"),)),
@@ -108,6 +114,7 @@ REGISTRY: tuple[Entry, ...] = (
     # Withdrawal
     Entry("WithdrawStart", ("withdraw",), Domain.WITHDRAWAL, (OnEvent("jobs.withdraw_start.waits_s"),), support=True),
     Entry("WithdrawUnhold", ("withdraw",), Domain.WITHDRAWAL, (OnEvent("jobs.withdraw_start.waits_s"),), support=True),
+    Entry("AutoSettingReset", ("withdraw",), Domain.WITHDRAWAL, (Daily("auto_settings.reset_at"),), support=True),
     Entry("WithdrawDriveJob", ("withdraw",), Domain.WITHDRAWAL, (Every("jobs.withdraw_drive.period_s"),)),
     Entry("MoveNextResumeJob", ("sba_cash_withdraw_system",), Domain.WITHDRAWAL, (
         Every("jobs.move_next_resume.period_s"),)),
@@ -166,10 +173,15 @@ def queued(entry: Entry) -> OnEvent | Ladder | None:
     return next((schedule for schedule in entry.schedules if isinstance(schedule, OnEvent | Ladder)), None)
 
 
+def in_connection(entry: Entry) -> bool:
+    """Whether a connection does it as long as it stands."""
+    return any(isinstance(schedule, InConnection) for schedule in entry.schedules)
+
+
 def unbuilt(handlers: Container[str], functions: Container[str]) -> tuple[str, ...]:
     """Names of jobs that have no handler or no function here though the table asks for one."""
     return tuple(entry.name for entry in REGISTRY if (queued(entry) is not None and entry.name not in handlers)
-                 or (periodic(entry) and entry.name not in functions))
+                 or ((periodic(entry) or in_connection(entry)) and entry.name not in functions))
 
 
 def waits_of(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -234,4 +246,6 @@ def keys_of(entry: Entry) -> tuple[str, ...]:
 def _keys(schedule: Schedule) -> tuple[str, ...]:
     if isinstance(schedule, Every):
         return (schedule.period, *(schedule.within or ()))
+    if isinstance(schedule, InConnection):
+        return (schedule.period,)
     return (schedule.times,) if isinstance(schedule, Daily) else (schedule.waits,)

@@ -59,7 +59,13 @@ class Ladder(NamedTuple):
     waits: str
 
 
-Schedule = Every | Daily | OnEvent | Ladder
+class InConnection(NamedTuple):
+    """Done by a connection as long as it stands, at the rate of the setting: neither queue nor timetable run it."""
+
+    period: str
+
+
+Schedule = Every | Daily | OnEvent | Ladder | InConnection
 Periodic = Every | Daily
 Queued = OnEvent | Ladder
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from core.calendars import Calendars, Decision, Diagnosis
-from core.clock import from_yyyymmdd, hkt_midnight_ms, yyyymmdd
+from core.clock import MS_PER_S, from_yyyymmdd, hkt_midnight_ms, yyyymmdd
 from core.domain import BizType, DepositType, Market
 from core.orchestration import deposit_table as D
 from core.orchestration import withdraw_table as W
@@ -57,9 +57,14 @@ class Route(NamedTuple):
 class Decisions:
     """Bound to the calendars and settings of one core."""
 
-    def __init__(self, calendars: Calendars, settings: Settings, bank_of: Callable[[str], str]) -> None:
+    def __init__(
+        self, calendars: Calendars, settings: Settings, bank_of: Callable[[str], str],
+        reachable: Callable[[str], bool] = lambda _bank: True,
+    ) -> None:
+        """``reachable``: whether the channel of a BST bank is there; without it its withdrawals wait (SOCK-10)."""
         self._calendars = calendars
-        self._bank_of = bank_of
+        self._bank_of, self._reachable = bank_of, reachable
+        self._look_again_ms: int = settings["sba.unreachable_s"] * MS_PER_S
         self._deposit_large: dict[str, int] = {
             ccy: major * 100 for ccy, major in settings["deposit.large_threshold"].items()}
         self._withdraw_large: dict[str, int] = {
@@ -116,10 +121,10 @@ class Decisions:
             if self._calendars.is_trading_day(market, self._calendars.session_date(market, now_ms), now_ms):
                 return Route("START_MANUAL")
             return Route("NO_TRADING_DAY", self._calendars.market_gate(market, now_ms).opens_ms)
-        dispatch = self._calendars.dispatch(
-            self._bank_of(p.withdraw.transfer_dest_bank), market, now_ms, p.transaction_date)
+        bank = self._bank_of(p.withdraw.transfer_dest_bank)
+        dispatch = self._calendars.dispatch(bank, market, now_ms, p.transaction_date)
         if dispatch.decision is Decision.OPEN:
-            return Route("GATES_OPEN")
+            return Route("GATES_OPEN") if self._reachable(bank) else Route(None, now_ms + self._look_again_ms)
         if dispatch.decision is Decision.DEFER:
             return Route("MARKET_CLOSED")
         return Route(None, dispatch.wake_ms)

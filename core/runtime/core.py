@@ -7,41 +7,50 @@ killed at any moment: what it had not written never happened, what it had writte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from core.accounts import Accounts
 from core.alerts import raise_alert
 from core.assets import RiskControl
 from core.banks.airstar import AirstarGateway, Exchange
 from core.calendars import Calendars
+from core.cards.agreements import Agreements
 from core.cards.mandates import Mandates
 from core.clock import Clock
 from core.deposits.airstar import AirstarDeposits
-from core.deposits.applications import Applications
+from core.deposits.applications import Applications, Apply
+from core.deposits.crediting import Crediting
 from core.domain import Role
-from core.errors import Code
+from core.errors import CallFailed, Code, Refusal
 from core.jobs import Jobs, Timetable
 from core.locks import Locks
 from core.orchestration.decisions import Decisions
 from core.orchestration.engine import Engine
 from core.orchestration.performers import Performers
-from core.orchestration.records import Actor, Reply
+from core.orchestration.records import Actor, Effect, Procedure, Reply
 from core.orchestration.service import Sba
 from core.rpc import Rpc
 from core.runtime.calendar_book import CalendarBook
+from core.runtime.socket_bank import Shared, SocketBankRooms, SocketLines
 from core.screening import Lists
 from core.settings import Settings
-from core.storage import Databases
+from core.storage import Databases, Transaction
 from core.trace import Trace
+from core.wire.socket import CMB, CMBC
 from core.withdrawals.airstar import AirstarWithdrawals
-from core.withdrawals.tasks import Withdrawals
+from core.withdrawals.auto_settings import RESET, AutoSettings
+from core.withdrawals.tasks import Task, Withdrawals
+
+
+FLAVOURS = {"cmb": CMB, "cmbc": CMBC}
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """All that a core needs from outside."""
+    """All that a core needs from outside. ``sockets``: lines to CMB and CMBC; a bank without them is not connected."""
 
     settings: Settings
     databases: Databases
@@ -51,8 +60,30 @@ class Surroundings:
     rpc: Rpc
     calendars: Calendars
     airstar: Exchange
+    sockets: Mapping[str, SocketLines]
     accounts: Callable[[RiskControl], Accounts]
     worker: str
+
+
+class DepositRoom(Protocol):
+    """Where customers ask for deposits by bank-securities transfer at one bank."""
+
+    async def submit(self, uid: int, trade_acc_id: int, market: int, card_id: int, card_no: str, ccy: str,
+                     amount: int) -> Apply | Refusal: ...
+
+    async def query_bank(self, apply_id: int, operator: str) -> Code: ...
+
+
+class WithdrawalRoom(Protocol):
+    """What gives instructions to one BST bank."""
+
+    async def instruct(self, p: Procedure, _effect: Effect) -> dict[str, Any]: ...
+
+    async def on_its_way(self, procedure_id: int) -> bool: ...
+
+    async def query_bank(self, procedure_id: int) -> Any: ...
+
+    async def not_paid(self, tx: Transaction, task: Task, why: str) -> None: ...
 
 
 class Core:
@@ -71,7 +102,9 @@ class Core:
         self.gateway = AirstarGateway(given.airstar, clock, trace, max_pages=settings["airstar.list.max_pages"])
         self.mandates = Mandates(databases.account, clock, trace, self.gateway, settings)
         self.calendar_book = CalendarBook(databases.primary, given.calendars, clock, trace)
-        self.decisions = Decisions(given.calendars, settings, bank_of=lambda bank: bank)
+        self.agreements = {bank: Agreements(bank, bank.upper(), databases.account, clock) for bank in FLAVOURS}
+        self.sockets: dict[str, SocketBankRooms] = {}
+        self.decisions = Decisions(given.calendars, settings, bank_of=lambda bank: bank, reachable=self._reachable)
         self.jobs = Jobs(databases.primary, clock, trace, given.worker, settings, {}, self.spawn)
         self.applications = Applications(databases.primary, clock, trace)
 
@@ -84,16 +117,28 @@ class Core:
         self.airstar_deposits = AirstarDeposits(
             databases.primary, clock, trace, self.jobs, self.applications, self.mandates, self.gateway, self.sba,
             self.lists, self.accounts, given.rpc, settings, given.calendars)
+        self.auto_settings = AutoSettings(databases.primary, clock, trace, settings)
         self.withdrawals = Withdrawals(
-            databases.primary, clock, trace, self.jobs, self.mandates, self.sba, self.risk_control, self.lists,
-            self.accounts, given.rpc, given.calendars, settings)
+            databases.primary, clock, trace, self.jobs, {"airstar": self.mandates, **self.agreements}, self.sba,
+            self.risk_control, self.lists, self.accounts, given.rpc, given.calendars, self.auto_settings, settings)
         self.airstar_withdrawals = AirstarWithdrawals(
-            databases.primary, clock, self.jobs, self.mandates, self.gateway, self.sba, self.withdrawals,
+            databases.primary, clock, trace, self.jobs, self.mandates, self.gateway, self.sba, self.withdrawals,
             self.airstar_deposits, self.accounts, settings)
+        shared = Shared(databases, clock, trace, settings, given.calendars, self.jobs, self.applications,
+                        self.agreements, Crediting(databases.primary, clock, self.applications, self.sba, self.lists,
+                                                   given.rpc, settings),
+                        self.accounts, self.sba, self.withdrawals)
+        self.sockets.update({bank: SocketBankRooms(bank, FLAVOURS[bank], lines, shared)
+                             for bank, lines in given.sockets.items()})
+        self.deposits_at: dict[str, DepositRoom] = {"airstar": self.airstar_deposits} | {
+            bank: rooms.deposits for bank, rooms in self.sockets.items()}
+        self.withdrawals_at: dict[str, WithdrawalRoom] = {"airstar": self.airstar_withdrawals} | {
+            bank: rooms.withdrawals for bank, rooms in self.sockets.items()}
+        self.withdrawals.not_paid_at.update({bank: room.not_paid for bank, room in self.withdrawals_at.items()})
         self._owners.update({
             "TELL_DEPOSIT": self.applications.closed, "TELL_WITHDRAW": self.withdrawals.closed,
-            "INSTRUCT": self.airstar_withdrawals.instruct})
-        for room in (self.airstar_deposits, self.withdrawals, self.airstar_withdrawals):
+            "INSTRUCT": self._instruct})
+        for room in (self.airstar_deposits, self.withdrawals, self.airstar_withdrawals, *self.sockets.values()):
             self.jobs.register(room.handlers)
         self.timetable = Timetable(
             databases.primary, clock, trace, given.locks, given.worker, settings, given.calendars, self._scheduled(),
@@ -108,7 +153,21 @@ class Core:
             "MoveNextResumeJob": self.sba.resume_due,
             "WaitingTradeJob": self.sba.resume_trading_day,
             "OutboxSweep": self.engine.sweep,
+            RESET: self.auto_settings.reset,
+            **({"SyncBstDataHelper": self.sockets["cmb"].recover} if "cmb" in self.sockets else {}),
         }
+
+    def _reachable(self, bank: str) -> bool:
+        """Whether instructions for a BST bank can leave this core: an exit server is connected, or none is needed."""
+        rooms = self.sockets.get(bank)
+        return bank not in FLAVOURS or (rooms is not None and rooms.gateway.available)
+
+    async def _instruct(self, p: Procedure, effect: Effect) -> dict[str, Any]:
+        """INSTRUCT: to the room of the bank that is to pay."""
+        bank = p.withdraw.transfer_dest_bank
+        if bank not in self.withdrawals_at:
+            raise CallFailed(f"this core has no line to {bank}")
+        return await self.withdrawals_at[bank].instruct(p, effect)
 
     async def start(self) -> None:
         """Take up what is pending, then begin scheduled work."""
@@ -116,20 +175,29 @@ class Core:
         for sequence in (self.applications.ids, self.withdrawals.ids, self.airstar_deposits.references):
             await sequence.begin()
         await self.calendar_book.load()
+        await self.auto_settings.begin()
         await self.jobs.start()
         await self.engine.sweep()
         await self.timetable.start()
+        for bank, rooms in self.sockets.items():
+            if bank == "cmb":
+                rooms.on_reconnect = partial(self.timetable.request, "SyncBstDataHelper")
+            await rooms.start(self.spawn)
 
     async def stop(self) -> None:
         """End orderly: no new work begins, running work finishes, leases are given back."""
         await self.timetable.stop()
         await self.jobs.stop()
+        for rooms in self.sockets.values():
+            await rooms.gateway.stop()
         self._cancel()
 
     def kill(self) -> None:
         """End at once, wherever it is, as a power cut does; the caller has severed the databases."""
         self.timetable.halt()
         self.jobs.halt()
+        for rooms in self.sockets.values():
+            rooms.gateway.halt()
         self._cancel()
 
     def _cancel(self) -> None:
@@ -161,7 +229,7 @@ class Core:
     ) -> Reply:
         """One of SBA's operations, with what belongs to it outside SBA: notices, refunds, alerts."""
         rolls_back = params.get("action") == "Rollback" and by.role is Role.SUPERVISOR
-        if rolls_back and await self.airstar_withdrawals.on_its_way(procedure_id):
+        if rolls_back and await self._on_its_way(procedure_id):
             reply = Reply(Code.BANK_STATUS_REQUIRED, "our instruction is on its way to the bank: wait for its answer")
         else:
             reply = await self.sba.operate(
@@ -172,6 +240,12 @@ class Core:
         if name in ("CashDepositReverse", "CashWithdrawReverse"):
             await self._reversed(name, procedure_id, reply)
         return reply
+
+    async def _on_its_way(self, procedure_id: int) -> bool:
+        """Whether our own instruction may be on its way to the bank at this moment."""
+        shown = await self.sba.procedure(procedure_id)
+        room = self.withdrawals_at.get(shown.get("transfer_dest_bank", "")) if shown is not None else None
+        return room is not None and await room.on_its_way(procedure_id)
 
     async def _reversed(self, name: str, procedure_id: int, reply: Reply) -> None:
         if reply.ok:

@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import CheckConstraint, Index, MetaData, Table, UniqueConstraint
 from sqlmodel import SQLModel
 
-from core.domain import MandateStatus
+from core.domain import MandateStatus, Market
 from core.storage.columns import code, flag, key, moment, nullable, number, one_of, tables, text, text_key
 
 CARD_STATUSES: Final = (1, 2, 3, 4)
@@ -94,6 +94,32 @@ class BankCardAsbBst(AccountTable, table=True):
     updated_at: int = moment()
 
 
+class BankCardBst(AccountTable, table=True):
+    """A customer's bank-securities agreement at CMB or CMBC for one market: signed or not (A-43)."""
+
+    __tablename__ = "bank_card_bst"
+    __table_args__ = (
+        one_of("bank", ("cmb", "cmbc")),
+        one_of("market", Market),
+        flag("signed"),
+        UniqueConstraint("bank", "card_no", "market"),
+        Index(None, "uid"),
+        Index(None, "card_id", "market"),
+    )
+    id: int | None = key()
+    uid: int = number()
+    card_id: int = number()
+    bank: str = text(16)
+    card_no: str = text(64)
+    market: int = code()
+    signed: int = code()
+    push_seq: int = number(0)
+    signed_at: int | None = nullable(moment())
+    unsigned_at: int | None = nullable(moment())
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
 class BankCardEdda(AccountTable, table=True):
     """A direct-debit authorisation (B-25); ``limit`` per debit in minor units."""
 
@@ -133,5 +159,6 @@ bank_card: Table = METADATA.tables["bank_card"]
 bank_info: Table = METADATA.tables["bank_info"]
 bank_card_certificate: Table = METADATA.tables["bank_card_certificate"]
 bank_card_asb_bst: Table = METADATA.tables["bank_card_asb_bst"]
+bank_card_bst: Table = METADATA.tables["bank_card_bst"]
 bank_card_edda: Table = METADATA.tables["bank_card_edda"]
 sequences: Table = METADATA.tables["sequences"]

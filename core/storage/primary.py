@@ -35,6 +35,12 @@ STATEMENT_STATUSES: Final = (0, 1, 2, 3, 4, 5, 6)
 
 STEPS: Final = ("AUDIT", "CONFIRM", "REMITTANCE")
 TIERS: Final = ("AUTO", "ASSISTED", "MANUAL")
+SOCKET_BANKS: Final = ("cmb", "cmbc")
+PUSH_SOURCES: Final = ("push", "helper", "repull")
+"""Over the line, by the recovery of CMB (gaps.md B-43), by the re-pull of CMBC."""
+PUSH_STATES: Final = ("NEW", "DONE", "REFUSED", "DUPLICATE")
+TRANSFER_KINDS: Final = ("DEPOSIT", "WITHDRAW", "REVERSAL")
+TRANSFER_STATES: Final = ("OPEN", "DONE", "FAILED")
 REFUND_STATES: Final = ("PENDING_REVERSE", "REVERSED", "SHORTFALL", "NOT_CREDITED")
 MATCHING_BANKS: Final = ("bochk", "hsbc", "hase", "icbc", "cgb", "scb", "ccba", "dbs", "za", "citi", "spd", "ewb")
 """Banks whose statements are collected and matched (gaps.md B-09)."""
@@ -303,6 +309,7 @@ class AutoSetting(PrimaryTable, table=True):
     day_count: int = number(0)
     alarm_staff_name: str = text(32, "")
     last_alarm_at: int | None = nullable(moment())
+    reset_at: int = moment()
     created_at: int = moment()
     updated_at: int = moment()
 
@@ -373,6 +380,78 @@ class AsbSequence(PrimaryTable, table=True):
     __table_args__ = (one_of("name", ("asb",)), {"sqlite_with_rowid": False})
     name: str = text_key(64)
     value: int = number(0)
+
+
+class BstPush(PrimaryTable, table=True):
+    """What CMB or CMBC pushed, persisted before it is acknowledged (SOCK-05): by the bank's number of the push.
+
+    ``dedup`` names the transaction it tells of; a second push of the same keeps its row without one, as DUPLICATE.
+    """
+
+    __tablename__ = "bst_push"
+    __table_args__ = (
+        one_of("bank", SOCKET_BANKS),
+        one_of("source", PUSH_SOURCES),
+        one_of("state", PUSH_STATES),
+        UniqueConstraint("bank", "dedup"),
+        Index(None, "bank", "transfer_ref"),
+        {"sqlite_with_rowid": False},
+    )
+    bank: str = text_key(16)
+    push_seq: int = given_key()
+    dedup: str | None = nullable(text(100))
+    kind: str = text(16)
+    transfer_ref: str = text(64, "")
+    code: int = code(0)
+    body: str = document()
+    source: str = text(8)
+    state: str = text(16)
+    reason: str = text(100, "")
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
+class BstTransfer(PrimaryTable, table=True):
+    """A transfer between a customer's account at CMB or CMBC and the broker, by its reference: our books of what the
+    bank lists at day end. ``result`` is the callback code once it is final."""
+
+    __tablename__ = "bst_transfer"
+    __table_args__ = (
+        one_of("bank", SOCKET_BANKS),
+        one_of("kind", TRANSFER_KINDS),
+        one_of("state", TRANSFER_STATES),
+        one_of("ccy", Currency),
+        Index(None, "bank", "finished_at"),
+        {"sqlite_with_rowid": False},
+    )
+    bank: str = text_key(16)
+    transfer_ref: str = text_key(64)
+    kind: str = text(16)
+    state: str = text(16)
+    ccy: str = text(3)
+    amount: int = number()
+    card_no: str = text(64, "")
+    apply_id: int | None = nullable(number())
+    task_id: int | None = nullable(number())
+    procedure_id: int | None = nullable(number())
+    result: int | None = nullable(number())
+    finished_at: int | None = nullable(moment())
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
+class BstDayEnd(PrimaryTable, table=True):
+    """One fragment of a bank's reconciliation list of a business day, as it came."""
+
+    __tablename__ = "bst_day_end"
+    __table_args__ = (one_of("bank", SOCKET_BANKS), flag("is_last"), {"sqlite_with_rowid": False})
+    bank: str = text_key(16)
+    day: int = given_key()
+    message_ref: str = text_key(32)
+    items: str = document()
+    totals: str = document()
+    is_last: int = code(0)
+    created_at: int = moment()
 
 
 class Refund(PrimaryTable, table=True):
@@ -645,6 +724,9 @@ auto_settings: Table = METADATA.tables["auto_settings"]
 cmb_list: Table = METADATA.tables["cmb_list"]
 ms_list: Table = METADATA.tables["ms_list"]
 asb_request: Table = METADATA.tables["asb_request"]
+bst_push: Table = METADATA.tables["bst_push"]
+bst_transfer: Table = METADATA.tables["bst_transfer"]
+bst_day_end: Table = METADATA.tables["bst_day_end"]
 asb_sequence: Table = METADATA.tables["asb_sequence"]
 refund: Table = METADATA.tables["refund"]
 recon_diff: Table = METADATA.tables["recon_diff"]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from core.accounts import Accounts
+from core.alerts import raise_alert
 from core.banks.airstar import AirstarGateway, Answer, BankRequest, Outcome
 from core.cards.mandates import Mandate, Mandates
 from core.clock import Clock
@@ -30,8 +31,9 @@ from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.orchestration.records import BST, Effect, Procedure, Reply
 from core.orchestration.service import Sba
 from core.settings import Settings
-from core.storage import Database, UniqueViolation
-from core.withdrawals.tasks import Withdrawals
+from core.storage import Database, Transaction, UniqueViolation
+from core.trace import Trace
+from core.withdrawals.tasks import Task, Withdrawals
 
 WINDOW_CLOSED: Final = 140630010
 _OPEN: Final = (JobState.READY, JobState.RUNNING, JobState.RETRY)
@@ -42,10 +44,10 @@ class AirstarWithdrawals:
     """The withdrawal side of Airstar in one core."""
 
     def __init__(
-        self, db: Database, clock: Clock, jobs: Jobs, mandates: Mandates, gateway: AirstarGateway,
+        self, db: Database, clock: Clock, trace: Trace, jobs: Jobs, mandates: Mandates, gateway: AirstarGateway,
         sba: Sba, withdrawals: Withdrawals, deposits: AirstarDeposits, accounts: Accounts, settings: Settings,
     ) -> None:
-        self._db, self._clock, self._jobs = db, clock, jobs
+        self._db, self._clock, self._trace, self._jobs = db, clock, trace, jobs
         self._mandates, self._gateway, self._sba = mandates, gateway, sba
         self._withdrawals, self._deposits, self._accounts = withdrawals, deposits, accounts
         self._poll_ms: int = settings["airstar.poll.withdraw.interval_ms"]
@@ -249,6 +251,11 @@ class AirstarWithdrawals:
         except UniqueViolation:
             return 0
         return 1
+
+    async def not_paid(self, tx: Transaction, task: Task, why: str) -> None:
+        """What the customer began at the bank, and we accepted there, has ended without payment: Airstar has no message
+        for that, so people must tell the bank (WD-09)."""
+        tx.after_commit(lambda: raise_alert(self._trace, "WD-09", task.request_id, f"T{task.id}: {why}"))
 
     async def _objection(self, item: BankRequest, mandate: Mandate | None, account: int) -> str:
         """Why a withdrawal begun at the bank is refused there at once, or "" (A-69)."""

@@ -1,26 +1,38 @@
 """Withdrawal tasks: the customer's side of a withdrawal, and its way into SBA.
 
-The approval steps are passed automatically here (template ``default``: AUDIT ``auto_pass``, CONFIRM, REMITTANCE),
-each with its row in the operation log. Before anything else the amount is held at risk control under
-``WD{task id}`` (A-15), which the Procedure's own freeze adopts: no moment at which the money could be spent twice.
+The approval steps are passed automatically (AUDIT ``auto_pass``, CONFIRM, REMITTANCE), each with its row in the
+operation log. Before anything else the amount is held at risk control under ``WD{task id}`` (A-15), which the
+Procedure's own freeze adopts: no moment at which the money could be spent twice.
+
+A bank-securities transfer that has passed Confirm is taken from the quota of its bank and currency (`AutoSettings`)
+in the transaction that moves its step to REMITTANCE: the step is the mark that this was done. Where the quota does not
+bear it the Task degrades (B-14): it waits at CONFIRM, then at REMITTANCE, for somebody of operations to approve it.
+
+    step        ``reason``  a PENDING Task
+    CONFIRM     ""          is about to be confirmed by itself
+    CONFIRM     why         waits for a person's approval, or another method
+    REMITTANCE  why         is approved once and waits for the second time
+    REMITTANCE  ""          goes into SBA
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import bindparam, insert, select, update
 
 from core.accounts import Accounts
 from core.calendars import Calendars
-from core.cards.mandates import Mandates
 from core.clock import Clock, from_yyyymmdd
 from core.domain import BizType, FreezeType, MandateStatus, TaskStatus
 from core.errors import CallFailed, Code, OutcomeUnknown, Refusal
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
+from core.orchestration.operations import OPS
 from core.orchestration.performers import RiskControl
 from core.orchestration.records import BST, Actor, Effect, Procedure, Reply
-from core.orchestration.requests import WithdrawRequest, check_wish
+from core.orchestration.requests import REQUEST_ID_MAX, WithdrawRequest, check_wish
 from core.orchestration.service import Sba
 from core.rpc import Rpc
 from core.screening import ListName, Lists
@@ -29,8 +41,12 @@ from core.storage import Database, Sequence, Statement, Transaction
 from core.storage.primary import nick_list, sba_list, task_flows, tasks
 from core.trace import Trace
 from core.transfer import CHANNELS
+from core.withdrawals.auto_settings import AutoSettings
 
 START, UNHOLD = "WithdrawStart", "WithdrawUnhold"
+AUDIT, CONFIRM, REMITTANCE = "AUDIT", "CONFIRM", "REMITTANCE"
+DEGRADED = "AUTO_SETTINGS"
+"""Why a Task waits for people: the quota of automatic withdrawals does not bear it (B-05, condition 3)."""
 
 
 class Task(NamedTuple):
@@ -53,14 +69,28 @@ class Task(NamedTuple):
     request_id: str
     remark: str
     batch_date: int | None  # yyyymmdd of the batch that takes it; None where there are no batches (A-53)
+    reason: str = ""  # why it waits for people at its step; "" while nobody is needed
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for a person's approval."""
+        return self.status == TaskStatus.PENDING and self.reason != ""
 
 
+SET_METHODS = tuple(name for name, channel in CHANNELS.items() if "Set" in channel.groups)
+"""``allSetMethod()``: what operations may choose at Confirm (channels.md §7)."""
+_TEMPLATE = {BST: "bst_auto"}  # of what the customer asks for in the App; all else is "default" (B-04)
 _UNBATCHED = ("bst", "fps_api")  # kinds of channel that are sent one by one
 _T = tasks.c
 FIND = Statement(select(*(_T[name] for name in Task._fields)).where(_T.id == bindparam("b_id")))
 NEW = Statement(insert(tasks).values({name: bindparam(name) for name in (*Task._fields, "created_at", "updated_at")}))
 CHANGE = Statement(update(tasks).where(_T.id == bindparam("b_id"), _T.status == bindparam("b_status")).values(
     {name: bindparam(name) for name in ("status", "step", "remark", "updated_at")}))
+MOVE = Statement(update(tasks).where(
+    _T.id == bindparam("b_id"), _T.status == int(TaskStatus.PENDING), _T.step == bindparam("b_step"),
+    _T.method == bindparam("b_method"), _T.reason == bindparam("b_reason")).values(
+    {name: bindparam(name) for name in ("template", "step", "method", "batch_date", "reason", "remark", "updated_at")}))
+"""From one place of the approval to another, only by who saw where it stood."""
 LOG = Statement(insert(task_flows).values({name: bindparam(name) for name in (
     "task_id", "step", "action", "staff_id", "remark", "created_at")}))
 LOG_OF = Statement(select(*(task_flows.c[name] for name in ("step", "action", "staff_id", "remark", "created_at")))
@@ -83,21 +113,37 @@ _MAY = {TaskStatus.PENDING: {TaskStatus.PROCESSING, TaskStatus.REJECTED, TaskSta
         TaskStatus.DONE: {TaskStatus.REVERSED}}
 
 
+class Authorizations(Protocol):
+    """What a bank lets a card do: a mandate (Airstar) or an agreement (CMB, CMBC)."""
+
+    async def check(self, card_id: int, market: int) -> Any:
+        """Something if the card is authorized for the market, else a `Refusal` with what the customer should do."""
+
+
+NotPaid = Callable[[Transaction, "Task", str], Awaitable[None]]
+"""Tells a bank, within the transaction, that a withdrawal which its customer began there is not paid, and why."""
+
+
 class Withdrawals:
     """Tasks of one core, in the primary database."""
 
     def __init__(
-        self, db: Database, clock: Clock, trace: Trace, jobs: Jobs, mandates: Mandates, sba: Sba,
+        self, db: Database, clock: Clock, trace: Trace, jobs: Jobs,
+        authorizations: Mapping[str, Authorizations], sba: Sba,
         risk_control: RiskControl, lists: Lists, accounts: Accounts, rpc: Rpc, calendars: Calendars,
-        settings: Settings,
+        quotas: AutoSettings, settings: Settings,
     ) -> None:
+        """``authorizations``: by BST bank."""
         self._db, self._clock, self._trace, self._jobs = db, clock, trace, jobs
-        self._mandates, self._sba, self._risk, self._lists = mandates, sba, risk_control, lists
-        self._accounts, self._rpc, self._calendars = accounts, rpc, calendars
+        self._authorizations, self._sba, self._risk, self._lists = (
+            authorizations, sba, risk_control, lists)
+        self._accounts, self._rpc, self._calendars, self._quotas = accounts, rpc, calendars, quotas
+        self._currencies = _currencies(settings)
         self.ids = Sequence(db, "task")
         self._prehold: bool = settings["withdraw.prehold"]
         self._retry_ms: int = settings["sba.outbox.retry_ms"]
         self._start_tries: int = settings["withdraw.start.max"]
+        self.not_paid_at: dict[str, NotPaid] = {}
 
     @property
     def handlers(self) -> dict[str, Any]:
@@ -118,13 +164,15 @@ class Withdrawals:
     async def new(self, tx: Transaction, **fields: Any) -> Task:
         """A Task with its start queued, within the caller's transaction."""
         now = self._clock.now_ms()
-        batched = CHANNELS[fields["method"]].kind not in _UNBATCHED
-        task = Task(**{**_EMPTY, **fields, "id": await self.ids.next(tx),
-                       "batch_date": self._calendars.batch_date(now) if batched else None})
+        task = Task(**{**_EMPTY, "template": _TEMPLATE.get(fields["method"], "default"), **fields,
+                       "id": await self.ids.next(tx), "batch_date": self._batch_date(fields["method"], now)})
         await tx.execute(NEW, task._asdict() | {"created_at": now, "updated_at": now})
         await self._jobs.enqueue(tx, START, f"T{task.id}", {"task": task.id}, now, self._start_tries)
         self._publish(tx, task, None)
         return task
+
+    def _batch_date(self, method: str, now: int) -> int | None:
+        return self._calendars.batch_date(now) if CHANNELS[method].kind not in _UNBATCHED else None
 
     async def find(self, task_id: int) -> Task | None:
         """The Task, or None."""
@@ -149,12 +197,17 @@ class Withdrawals:
         known = await self._sba.created(BizType.CASH_WITHDRAW, f"T{task.id}")
         if known is not None:
             return await self._created(job, task, known)
-        if task.status != TaskStatus.PENDING:
+        if task.status != TaskStatus.PENDING or task.waits:
             return Done()
         try:
             refusal = await self._confirm(task) or await self._hold(task)
             if refusal:
                 return await self._refuse(job, task, refusal)
+            if task.method == BST and task.step == CONFIRM:
+                remitted = await self._auto_out(job, task)
+                if not isinstance(remitted, Task):
+                    return remitted
+                task = remitted
             reply = await self._rpc("sba.create_withdrawal", self._sba.create_withdrawal, await self._request(task))
         except (OutcomeUnknown, CallFailed) as silence:
             return Again(self._clock.now_ms() + self._retry_ms, str(silence))
@@ -168,8 +221,40 @@ class Withdrawals:
             return Refusal(Code.BLOCKED, f"card {task.card_no} is not bound to user {task.uid}")
         if task.method != BST:
             return None
-        mandate = await self._mandates.check(task.card_id, task.market)
-        return mandate if isinstance(mandate, Refusal) else None
+        of_bank = self._authorizations.get(task.bank_code)
+        if of_bank is None:
+            return Refusal(Code.BLOCKED, f"{task.bank_code} has no bank-securities transfer")
+        if task.ccy not in self._currencies.get(task.bank_code, (task.ccy,)):
+            return Refusal(Code.INVALID_PARAM, f"{task.bank_code} does not transfer {task.ccy}")
+        found = await of_bank.check(task.card_id, task.market)
+        return found if isinstance(found, Refusal) else None
+
+    async def _auto_out(self, job: Job, task: Task) -> Task | Verdict:
+        """autoOut(): the Task at REMITTANCE with its amount taken from the quota, both or neither; if the quota does
+        not bear it, the Task waits for people and this job is over (CH-BST-04)."""
+        now = self._clock.now_ms()
+        async with self._db.transaction() as tx:
+            at_remittance = task._replace(step=REMITTANCE)
+            if not await self._move(tx, task, at_remittance):
+                return Again(now, "the Task has moved on")
+            await self._log(tx, task.id, AUDIT, "auto_pass", "system", "", now)
+            why = await self._quotas.auto_out(tx, task.bank_code, task.ccy, task.amount, f"T{task.id}")
+            if not why:
+                await self._log(tx, task.id, CONFIRM, "pass", "system", "", now)
+                self._publish(tx, at_remittance, None)
+                return at_remittance
+            waiting = task._replace(template="default", reason=DEGRADED, remark=why)
+            await self._move(tx, at_remittance, waiting)
+            await self._log(tx, task.id, CONFIRM, "degrade", "system", why, now)
+            self._publish(tx, waiting, None)
+            return await job.settle(tx, Done())
+
+    async def _move(self, tx: Transaction, task: Task, to: Task) -> bool:
+        """Another step, method or reason of a PENDING Task; False if it is not where it was seen."""
+        return await tx.execute(MOVE, {
+            "b_id": task.id, "b_step": task.step, "b_method": task.method, "b_reason": task.reason,
+            "template": to.template, "step": to.step, "method": to.method, "batch_date": to.batch_date,
+            "reason": to.reason, "remark": to.remark, "updated_at": self._clock.now_ms()}) == 1
 
     async def _hold(self, task: Task) -> Refusal | None:
         if not self._prehold:
@@ -224,9 +309,10 @@ class Withdrawals:
             if await tx.first(PROCEDURE_OF, {"task": task.id}) is None:
                 await tx.execute(ASSOCIATE, {"task_id": task.id, "procedure_id": procedure_id, "attempt": 1,
                                              "state": procedure["state"], "created_at": now, "updated_at": now})
-                for step, action in (("AUDIT", "auto_pass"), ("CONFIRM", "pass"), ("REMITTANCE", "create")):
+                passed = ((AUDIT, "auto_pass"), (CONFIRM, "pass")) if task.step == CONFIRM else ()
+                for step, action in (*passed, (REMITTANCE, "create")):
                     await self._log(tx, task.id, step, action, "system", "", now)
-            await self._change(tx, task, TaskStatus.PROCESSING, procedure_id, step="REMITTANCE")
+            await self._change(tx, task, TaskStatus.PROCESSING, procedure_id, step=REMITTANCE)
             return await job.settle(tx, Done())
 
     async def _refuse(self, job: Job, task: Task, refusal: Refusal) -> Verdict:
@@ -241,6 +327,7 @@ class Withdrawals:
                 event = "REAUTHORIZE" if refusal.code is Code.BLOCKED else "WITHDRAW_FAILED"
                 self._trace.publish(tx, "notify", f"U{task.uid}", {
                     "uid": task.uid, "event": event, "detail": refusal.detail})
+                await self._tell_bank(tx, task, refusal.detail)
             await self._queue_unhold(tx, task)
             return await job.settle(tx, Failed(refusal.code.name))
 
@@ -257,11 +344,18 @@ class Withdrawals:
                 self._trace.publish(tx, "notify", f"U{task.uid}", {
                     "uid": task.uid, "event": "WITHDRAW_DEFERRED", "detail": deferred_text(day)})
                 return {}
-            if await self._change(tx, task, _RESULT[p.status], p.id, step="REMITTANCE", remark=p.reason):
-                await self._log(tx, task.id, "REMITTANCE", p.status, "system", p.reason, self._clock.now_ms())
+            if await self._change(tx, task, _RESULT[p.status], p.id, step=REMITTANCE, remark=p.reason):
+                await self._log(tx, task.id, REMITTANCE, p.status, "system", p.reason, self._clock.now_ms())
                 self._trace.publish(tx, "notify", f"U{task.uid}", {
                     "uid": task.uid, "event": _NOTICE[p.status], "detail": p.reason})
+                if p.status in ("end_reject", "end_cancel"):
+                    await self._tell_bank(tx, task, p.reason)
         return {}
+
+    async def _tell_bank(self, tx: Transaction, task: Task, why: str) -> None:
+        """What the customer began at the bank and we do not pay must not stay accepted there (A-69)."""
+        if task.bank_launched and task.bank_code in self.not_paid_at:
+            await self.not_paid_at[task.bank_code](tx, task, why)
 
     async def set_transfer_done(
         self, task_id: int, *, version: int, rpc_request_id: str, by: Actor, method: str | None = None,
@@ -285,8 +379,87 @@ class Withdrawals:
             return Reply(Code.DEPENDENCY_TIMEOUT, str(silence))
         if reply.code is Code.OK:
             async with self._db.transaction() as tx:
-                await self._log(tx, task_id, "REMITTANCE", "transfer_done", by.id, remark, self._clock.now_ms())
+                await self._log(tx, task_id, REMITTANCE, "transfer_done", by.id, remark, self._clock.now_ms())
         return reply
+
+    # What people decide while a Task waits for them
+
+    async def approve(self, task_id: int, step: str, by: Actor, rpc_request_id: str) -> Refusal | Task:
+        """Pass the step at which a Task waits. After CONFIRM a bank-securities transfer waits at REMITTANCE for another
+        approval; anything else, and what has both, goes into SBA. The same request id again answers the same."""
+        made = await self._approved(task_id, step, by, rpc_request_id)
+        self._tell_act("ApproveTask", task_id, by, made)
+        return made
+
+    async def _approved(self, task_id: int, step: str, by: Actor, request: str) -> Refusal | Task:
+        if refusal := _only_operations("approve", by):
+            return refusal
+        if not 1 <= len(request) <= REQUEST_ID_MAX:
+            return Refusal(Code.INVALID_PARAM, f"rpc_request_id: 1 to {REQUEST_ID_MAX} characters")
+        task = await self.find(task_id)
+        if task is None:
+            return Refusal(Code.NOT_FOUND, f"no Task {task_id}")
+        if task.waits and task.step == step:
+            if (passed := await self._pass(task, by, request)) is not None:
+                return passed
+            task = await self.find(task_id)  # somebody was quicker, perhaps this very request
+            assert task is not None, task_id
+        if (step, "approve", by.id, request) in [row[:4] for row in await self.log_of(task_id)]:
+            return task
+        return Refusal(Code.ILLEGAL_STATE, f"Task {task_id} does not wait for {step}: it is "
+                                           f"{TaskStatus(task.status).name} at {task.step}")
+
+    async def _pass(self, task: Task, by: Actor, request: str) -> Task | None:
+        """Its next place, written; None if it is not where it was seen."""
+        into_sba = task.step == REMITTANCE or task.method != BST
+        passed = task._replace(step=REMITTANCE)
+        if into_sba:
+            passed = passed._replace(reason="", remark="")
+        now = self._clock.now_ms()
+        async with self._db.transaction() as tx:
+            if not await self._move(tx, task, passed):
+                return None
+            await self._log(tx, task.id, task.step, "approve", by.id, request, now)
+            if into_sba:
+                await self._jobs.enqueue(tx, START, f"T{task.id}:approved", {"task": task.id}, now, self._start_tries)
+            self._publish(tx, passed, None)
+        return passed
+
+    async def change_method(self, task_id: int, method: str, by: Actor) -> Refusal | Task:
+        """Operations send a Task that waits for them by another channel of ``allSetMethod()`` (B-14); it is to be
+        confirmed anew. What the customer began at the bank is paid there or not at all."""
+        made = await self._other_method(task_id, method, by)
+        self._tell_act("ChangeMethod", task_id, by, made)
+        return made
+
+    async def _other_method(self, task_id: int, method: str, by: Actor) -> Refusal | Task:
+        if refusal := _only_operations("change_method", by):
+            return refusal
+        if method not in SET_METHODS:
+            return Refusal(Code.INVALID_PARAM, f"method {method!r}: one of {', '.join(SET_METHODS)}")
+        task = await self.find(task_id)
+        if task is None:
+            return Refusal(Code.NOT_FOUND, f"no Task {task_id}")
+        if not task.waits:
+            return Refusal(Code.ILLEGAL_STATE, f"Task {task_id} waits for nobody: it is "
+                                               f"{TaskStatus(task.status).name} at {task.step}")
+        if task.bank_launched:
+            return Refusal(Code.ILLEGAL_STATE, f"Task {task_id} was begun at {task.bank_code}: approve or cancel it")
+        if task.method == method:
+            return task
+        now = self._clock.now_ms()
+        changed = task._replace(step=CONFIRM, method=method, batch_date=self._batch_date(method, now))
+        async with self._db.transaction() as tx:
+            if not await self._move(tx, task, changed):
+                return Refusal(Code.VERSION_CONFLICT, f"Task {task_id} has moved on: refresh")
+            await self._log(tx, task_id, task.step, "change_method", by.id, f"{task.method} -> {method}", now)
+            self._publish(tx, changed, None)
+        return changed
+
+    def _tell_act(self, action: str, task_id: int, by: Actor, made: Refusal | Task) -> None:
+        self._trace.emit("staff", by.id, {
+            "operator": by.id, "role": by.role, "action": action, "subject": f"T{task_id}",
+            "result": made.code.name if isinstance(made, Refusal) else Code.OK.name})
 
     async def cancel(self, task_id: int) -> Refusal | None:
         """The user cancels a Task that has no Procedure yet (A-20); with one, `Sba.operate` decides."""
@@ -301,6 +474,7 @@ class Withdrawals:
         async with self._db.transaction() as tx:
             if not await self._change(tx, task, TaskStatus.CANCELLED, None, remark="USER_CANCEL"):
                 return Refusal(Code.ILLEGAL_STATE, f"Task {task_id} has moved on")
+            await self._tell_bank(tx, task, "USER_CANCEL")
             await self._queue_unhold(tx, task)
         return None
 
@@ -325,12 +499,24 @@ class Withdrawals:
     def _publish(self, tx: Transaction, task: Task, procedure_id: int | None) -> None:
         self._trace.publish(tx, "task", f"T{task.id}", {
             "task": task.id, "uid": task.uid, "status": TaskStatus(task.status).name, "step": task.step,
-            "method": task.method, "bank_launched": task.bank_launched, "ccy": task.ccy, "amount": task.amount,
-            "procedure": procedure_id, "reason": task.remark})
+            "template": task.template, "waits": task.reason if task.waits else "",
+            "method": task.method, "bank": task.bank_code, "bank_launched": task.bank_launched,
+            "ccy": task.ccy, "amount": task.amount, "procedure": procedure_id, "reason": task.remark})
 
 
-_EMPTY: dict[str, Any] = {"template": "default", "step": "CONFIRM", "status": int(TaskStatus.PENDING),
+_EMPTY: dict[str, Any] = {"step": CONFIRM, "status": int(TaskStatus.PENDING),
                           "bank_launched": 0, "request_id": "", "remark": "", "batch_date": None}
+
+
+def _currencies(settings: Settings) -> dict[str, list[str]]:
+    """Bank -> the currencies it transfers (B-17); a bank that is not named transfers all that we know."""
+    return {key.split(".")[1]: settings[key] for key in settings if re.fullmatch(r"socket\.\w+\.currencies", key)}
+
+
+def _only_operations(action: str, by: Actor) -> Refusal | None:
+    if by.role in OPS:
+        return None
+    return Refusal(Code.FORBIDDEN, f"{action} needs role {' or '.join(sorted(OPS))}, {by.id} has {by.role}")
 
 
 def deferred_text(day: Any) -> str:

@@ -14,7 +14,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from core.clock import US_PER_S
 from core.wire.airstar import (
@@ -30,6 +29,7 @@ from core.wire.airstar import (
     refusal,
 )
 from emulators.airstar.bank import NOT_FOUND, AirstarBank
+from emulators.asgi import Silence
 
 
 def airstar_app(bank: AirstarBank, keys: Mapping[str, RSAPublicKey]) -> Starlette:
@@ -94,14 +94,6 @@ async def _body(http: HttpRequest) -> bytes:
 
 def _respond(reply: Reply | None) -> Response:
     if reply is None:
-        return _Silence()
+        return Silence()
     status, body = encode_reply(reply)
     return Response(body, status, media_type="application/json")
-
-
-class _Silence(Response):
-    """Says nothing until the client has gone away."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's shape
-        while (await receive())["type"] != "http.disconnect":
-            pass

@@ -18,7 +18,7 @@ import random
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from operator import attrgetter, itemgetter
-from typing import Any, Final, NamedTuple, Protocol, TypeGuard
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from core.clock import MS_PER_DAY, US_PER_S, Clock
 from core.domain import MANDATE_MOVES, MandateStatus, Market
@@ -26,7 +26,7 @@ from core.errors import InvalidAmount, InvariantBroken
 from core.money import format_wire, parse_wire
 from core.trace import Trace
 from core.wire.airstar import Reply, Request, TransactionStatus, find_route, refusal
-from emulators.airstar.faults import Fault, FaultsInForce, Strikes
+from emulators.airstar.faults import AirstarFaults, Strikes
 from emulators.airstar.records import (
     IN,
     OUT,
@@ -40,9 +40,11 @@ from emulators.airstar.records import (
     Transactions,
     Truth,
 )
-from emulators.airstar.values import BankValues, Fate, at
+from emulators.airstar.values import BankValues, Fate
 from emulators.book import OUTSIDE, Account, Book
-from emulators.loop import SimLoop
+from emulators.dice import at
+from emulators.faults import Fault
+from emulators.loop import timer_of
 
 BANK: Final = "airstar"
 BROKER: Final = "broker"
@@ -135,7 +137,7 @@ class AirstarBank:
         self._journal: list[tuple[int, str, Transaction]] = []
         self._settling = self._settle  # one bound method for all timers
         self._hidden_until: dict[str, int] = {}
-        self._faults = FaultsInForce(BANK, self._after_us, trace, streams("airstar.faults").random)
+        self._faults = AirstarFaults(BANK, self._after_us, trace, streams("airstar.faults").random)
         self._number = self._open = 0
         self._broker: dict[str, Account] = {}
         for ccy, amount in self.values.broker_opening.items():
@@ -222,6 +224,15 @@ class AirstarBank:
         """Minor units of a customer, or of `BROKER`."""
         return self.book.account(owner, ccy).balance
 
+    def customers(self) -> list[Customer]:
+        """All customers, in the order in which they came."""
+        return list(self._customers.values())
+
+    @property
+    def currencies(self) -> tuple[str, ...]:
+        """Currencies in which the bank keeps accounts."""
+        return tuple(self._broker)
+
     def _fund(self, owner: str, ccy: str, amount: int, floor: int | None = 0) -> Account:
         account = self.book.open(owner, ccy, floor)
         if amount:
@@ -295,6 +306,10 @@ class AirstarBank:
         mandate.move(MandateStatus.PROCESSING)
         mandate.move(MandateStatus.OPEN)
         return mandate.id
+
+    def mandates_of(self, customer_id: str) -> list[Mandate]:
+        """A customer's authorizations, oldest first."""
+        return [mandate for mandate in self._mandates.values() if mandate.customer.id == customer_id]
 
     def mandate_status(self, mandate_id: str) -> MandateStatus:
         """The bank's own knowledge of a mandate."""
@@ -683,6 +698,21 @@ class AirstarBank:
         """Instructions that the bank has not worked on yet."""
         return self._open
 
+    def state(self) -> dict[str, Any]:
+        """For a control interface."""
+        counts = dict.fromkeys((status.value for status in TransactionStatus), 0)
+        for transaction in self._transactions:
+            counts[transaction.truth.value] += 1
+        return {
+            "bank": BANK,
+            "open": self._is_open(self._clock.now_ms()),
+            "customers": len(self._customers),
+            "transactions": counts,
+            "requests": sum(asked.status == "NEW" for asked in self._requests.values()),
+            "faults": self._faults.shown(),
+            "totals": self.totals(),
+        }
+
     # -- faults --------------------------------------------------------------------------------------------------
 
     def fault(self, name: str, **params: Any) -> str:
@@ -773,23 +803,6 @@ class AirstarBank:
     def _next_id(self, prefix: str) -> str:
         self._number += 1
         return f"{prefix}{self._number:012d}"
-
-
-class Timer(Protocol):
-    """What can still be called off."""
-
-    def cancel(self) -> None: ...
-
-
-def timer_of(loop: asyncio.AbstractEventLoop) -> Callable[..., Timer]:
-    """Call back after some µs: the virtual loop's cheapest timer, or an ordinary loop's."""
-    if isinstance(loop, SimLoop):
-        return loop.call_after_us
-
-    def after_us(us: int, callback: Callable[..., object], *args: object) -> Timer:
-        return loop.call_later(us / US_PER_S, callback, *args)
-
-    return after_us
 
 
 def _hkt_day(ms: int) -> int:

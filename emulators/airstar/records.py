@@ -9,6 +9,8 @@ from core.domain import MANDATE_MOVES, MandateStatus
 from core.errors import InvariantBroken
 from core.wire.airstar import TransactionStatus
 from emulators.book import Account
+from emulators.office import Entry as Entry
+from emulators.office import Truth as Truth
 
 IN, OUT, REFUND = "IN", "OUT", "REFUND"
 """Directions of what the bank lists: to the broker, to the customer, a credited deposit taken back."""
@@ -151,27 +153,3 @@ class Started(NamedTuple):
 
     request_id: str
     code: int = 0
-
-
-class Truth(NamedTuple):
-    """What the bank's back office says on the phone about a reference.
-
-    ``status``: NOT_RECEIVED (the bank never got it), PENDING (not worked on yet), PAID, NOT_PAID or REFUNDED.
-    """
-
-    status: str
-    request_id: str = ""
-    reference: str = ""
-    booked_ms: int = 0
-
-
-class Entry(NamedTuple):
-    """One movement in the bank's book between a customer and the broker; amount in minor units, always positive."""
-
-    booked_ms: int
-    op: str  # collect | pay | refund_collect | return_pay
-    ref: str
-    request_id: str
-    ccy: str
-    amount: int
-    customer: str

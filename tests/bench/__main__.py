@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHES = ("loop", "storage", "jobs", "airstar_wire", "procedures", "cost", "sm2", "socket_codec")
+BENCHES = ("loop", "storage", "jobs", "airstar_wire", "procedures", "cost", "sm2", "socket_codec", "socket_server")
 
 
 def machine() -> str:

@@ -108,6 +108,23 @@ def test_a_request_whose_acceptance_was_lost_on_the_way_back_is_credited_once() 
     play(story, start="2026-03-12 10:01")
 
 
+def test_a_withdrawal_accepted_at_the_bank_and_then_not_paid_is_told_to_people() -> None:
+    """Accepted there in the transaction that makes the Task; the Task's own start then finds the money gone."""
+    async def story(rig: Rig) -> None:
+        rig.world.rpc.fault("timeout_before", "risk_control.freeze", rig.world.streams("test"))  # both accepted first
+        first, second = asks(rig, "withdrawal", 7_000_000), asks(rig, "withdrawal", 7_000_000)
+        await asyncio.sleep(65)
+        rig.world.rpc.clear("risk_control.freeze")
+        await asyncio.sleep(300)
+        states = {one["task"]: one["status"] for one in rig.of_kind("task")}
+        assert sorted(states.values()) == ["DONE", "REJECTED"]
+        assert len(rig.paid()) == 1
+        (told_people,) = [one for one in alerts(rig) if one["rule"] == "WD-09"]
+        assert told_people["key"] in (first, second) and "70,000.00 HKD" in told_people["detail"]
+
+    play(story, start="2026-03-12 11:59")
+
+
 @pytest.mark.req("AIR-03")
 @pytest.mark.parametrize("kind", ["deposit", "withdrawal"])
 def test_a_request_under_an_authorization_that_is_not_open_here_is_refused_at_the_bank(kind: str) -> None:

@@ -177,7 +177,7 @@ def test_sendings_that_never_arrived_are_no_polls_and_end_with_people() -> None:
 @pytest.mark.parametrize("restart_s", [1, 20, 40, 3_600])
 def test_a_crash_between_sending_and_recording_pays_once(restart_s: int) -> None:
     async def story(rig: Rig) -> None:
-        rig.world._armed.append(("withdraw", restart_s * 1000, [1]))
+        rig.world.traps.arm("withdraw", restart_s * 1000, 1)
         await rig.withdraw()
         await asyncio.sleep(restart_s + 200)
         sent = rig.of_kind("bank.request", message="withdraw")
@@ -193,7 +193,7 @@ def test_after_such_a_crash_a_refusal_at_the_banks_door_is_not_believed(code: in
     """The bank paid before we died; busy or confused afterwards, it must not make us give the money back."""
 
     async def story(rig: Rig) -> None:
-        rig.world._armed.append(("withdraw", 40_000, [1]))
+        rig.world.traps.arm("withdraw", 40_000, 1)
         await rig.withdraw()
         await asyncio.sleep(20)
         assert rig.world.down
@@ -209,7 +209,7 @@ def test_after_such_a_crash_a_refusal_at_the_banks_door_is_not_believed(code: in
 @pytest.mark.parametrize("code", [140630016, 140630020])
 def test_the_same_holds_for_a_deposit(code: int) -> None:
     async def story(rig: Rig) -> None:
-        rig.world._armed.append(("deposit", 40_000, [1]))
+        rig.world.traps.arm("deposit", 40_000, 1)
         apply = await rig.deposit()
         await asyncio.sleep(20)
         rig.world.bank.fault("fail_with", code=code, message="deposit")

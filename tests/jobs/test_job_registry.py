@@ -11,7 +11,7 @@ from core.calendars import Calendars
 from core.clock import HKT, epoch_ms, hkt
 from core.errors import Misconfigured
 from core.jobs import REGISTRY, Domain, domains, entry_of, unbuilt
-from core.jobs.registry import keys_of, numbers, periodic, queued, waits_of
+from core.jobs.registry import in_connection, keys_of, numbers, periodic, queued, waits_of
 from core.jobs.schedules import Daily, Days, Every, in_force, moments_of
 from core.settings import Settings
 
@@ -58,7 +58,7 @@ def test_every_setting_of_a_job_is_used() -> None:
 
 def test_every_entry_can_be_read() -> None:
     for entry in REGISTRY:
-        assert periodic(entry) or queued(entry), entry
+        assert periodic(entry) or queued(entry) or in_connection(entry), entry
         for schedule in periodic(entry):
             moments_of(schedule, DEFAULTS)
     assert {"JOB-01", "JOB-02"} <= set(RULES)

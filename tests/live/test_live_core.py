@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from core.accounts import CardHolder
 from core.banks.airstar import HttpxEndpoint, SignedExchange
 from core.calendars import Calendars
 from core.clock import epoch_ms
@@ -71,6 +72,9 @@ class OneCustomer:
 
     async def settled_cash(self, trade_acc_id: int, ccy: str) -> int:
         return int((await self._risk.balances(trade_acc_id, ccy)).available)
+
+    async def card_holder(self, bank: str, card_no: str) -> CardHolder | None:
+        return CardHolder(UID, 1, "LIVE CUSTOMER", "LIVE CUSTOMER") if card_no == CARD else None
 
     async def card_no(self, card_id: int) -> str:
         return CARD

@@ -79,7 +79,7 @@ def test_killed_when_the_bank_has_acted_and_before_we_hear_it(message: str, stor
     told = STORIES[story]
 
     async def played(rig: Rig) -> End:
-        rig.world._armed.append((message, restart_s * 1000, [1]))
+        rig.world.traps.arm(message, restart_s * 1000, 1)
         await told.begin(rig)
         await asyncio.sleep(told.lasts_s + restart_s + 480)
         assert rig.world.kills == 1
@@ -94,7 +94,7 @@ def test_killed_again_and_again_at_every_sending(kills: int) -> None:
     """Whoever restarts it sends once more, under the same reference: one payment."""
 
     async def played(rig: Rig) -> End:
-        rig.world._armed.append(("withdraw", AT_ONCE_MS, [kills]))
+        rig.world.traps.arm("withdraw", AT_ONCE_MS, kills)
         await rig.withdraw()
         await asyncio.sleep(200 + kills * 40)
         assert rig.world.kills == kills

@@ -371,3 +371,61 @@ def test_set_never_raises_anything_else(names: Names, text: str) -> None:
         parse_set(text, names.settings)
     except Misconfigured as error:
         assert error.where.startswith("--set")
+
+
+# --- Several banks ---------------------------------------------------------------------------------------------------
+
+BANKS = """\
+name: banks
+title: Customers at three banks
+start: 2026-03-12 09:00
+end: 2026-03-12 18:00
+seed: 7
+customers:
+  - {id: dave, at_bank: {HKD: "1,000"}, cards: [cmbc]}
+"""
+
+
+@pytest.mark.parametrize(("text", "path", "words"), [
+    ("workload:\n  - recorded:\n    - {at: 10:00, deposit: {customer: dave, channel: cmbc, ccy: CNH, amount: 5}}\n",
+     "workload[0].recorded[0].deposit.ccy", "cmbc does not carry CNH (it carries HKD, USD)"),
+    ("workload:\n  - recorded:\n    - {at: 10:00, withdraw: {customer: dave, channel: cmbc, ccy: CNH, amount: 5}}\n",
+     "workload[0].recorded[0].withdraw.ccy", "cmbc does not carry CNH (it carries HKD, USD)"),
+    ("population: {customers: 3, cards: {cmbc: 1.0}, at_bank: {CNH: {median: 9, p99: 9}}}\n"
+     "workload:\n  - deposits: {channel: cmbc, count: 1, ccy: {CNH: 1}, amount: {CNH: {median: 1, p99: 2}}}\n",
+     "workload[0].deposits.ccy.CNH", "cmbc does not carry CNH (it carries HKD, USD)"),
+    ("workload:\n  - recorded:\n    - {at: 10:00, deposit: {customer: dave, channel: cmb, ccy: HKD, amount: 5}}\n",
+     "workload[0].recorded[0].deposit.customer", "dave has no card at cmb (add cards: [cmb] to the customer)"),
+    ("faults:\n  - {at: 10:00, inject: cmb.reject}\n", "faults[0].inject",
+     "nobody has a card at cmb: the bank is not in this run (add cards: [cmb] to a customer, or population.cards)"),
+    ("faults:\n  - {at: 10:00, inject: cmbc.drop, only: {customer: dave}}\n", "faults[0].only",
+     "cmbc.drop strikes whole lines (remove 'only')"),
+    ("faults:\n  - {at: 10:00, inject: cmbc.half_open, share: 0.5}\n", "faults[0].share",
+     "cmbc.half_open strikes whole lines (remove 'share')"),
+    ("faults:\n  - {at: 10:00, inject: cmbc.drop, with: {server: third}}\n", "faults[0].with.server",
+     "there is no value 'third' (there are: primary, backup, both)"),
+    ("faults:\n  - {at: 10:00, inject: cmbc.timeout, with: {message: qury}}\n", "faults[0].with.message",
+     "there is no value 'qury' (did you mean query?)"),
+])
+def test_mistakes_about_banks_are_told(text: str, path: str, words: str) -> None:
+    from scenarios.names import names
+
+    with pytest.raises(ScenarioInvalid) as caught:
+        load_text(BANKS + text, names(), file="f.yaml")
+    assert [(p.path, f"{p.what} ({p.remedy})") for p in caught.value.problems] == [(path, words)]
+
+
+@pytest.mark.parametrize("text", [
+    "population: {customers: 3, cards: {cmb: 0.5, hsbc: 1.0}, at_bank: {CNH: {median: 9, p99: 9}}}\n"
+    "workload:\n  - deposits: {channel: cmb, count: 1, ccy: {CNH: 1}, amount: {CNH: {median: 1, p99: 2}}}\n",
+    "faults:\n  - {at: 10:00, inject: airstar.slow}\n",  # Airstar is there whether anybody has a card or not
+    "faults:\n  - {at: 10:00, inject: cmbc.drop, times: 1, for: 5m, with: {server: both}}\n",
+    "faults:\n  - {at: 10:00, inject: core.kill, with: {at: 'ack:MsCredit', restart_after: 5s}}\n",
+    "expect:\n  - {that: latency, channel: cmbc withdrawal, p50: {at_most: 5s}}\n",
+])
+def test_what_several_banks_allow_is_read(text: str) -> None:
+    from scenarios.names import names
+
+    known = names()
+    load_text(BANKS + text, known)
+    Draft202012Validator(json_schema(known)).validate(read_document(BANKS + text, "f.yaml").data)

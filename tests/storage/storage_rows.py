@@ -52,4 +52,5 @@ def setting_row(**other: Any) -> dict[str, Any]:
     """A quota of automatic withdrawals."""
     return {"bank": "airstar", "ccy": "HKD", "enabled": 1, "balance": 5_000_000_000, "alarm_amount": 1_000_000_000,
             "stop_amount": 250_000_000, "alarm_count": 1600, "stop_count": 2000, "day_count": 0,
-            "alarm_staff_name": "ops_bst", "last_alarm_at": None, "created_at": NOW, "updated_at": NOW} | other
+            "alarm_staff_name": "ops_bst", "last_alarm_at": None, "reset_at": NOW, "created_at": NOW,
+            "updated_at": NOW} | other

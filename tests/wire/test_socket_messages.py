@@ -154,6 +154,22 @@ def test_unknown_fields_of_a_list_entry_are_kept() -> None:
     assert CMBC.encode(read) == payload
 
 
+@pytest.mark.parametrize("levels", [4, 5])
+def test_unknown_fields_of_a_list_entry_are_no_deeper_than_can_be_read_again(levels: int) -> None:
+    """An entry stands on the fourth level, so four more are left."""
+    unknown = m.Unknown("X", "1")
+    for _ in range(levels - 1):
+        unknown = m.Unknown("X", "", (unknown,))
+    message = sample(m.DAY_LIST, FrameType.RESPONSE)
+    item = m.ListItem(1, ListKind.SIGN, extra=(unknown,))
+    deep = dataclasses.replace(message, body=m.DayList(0, (item,)))
+    if levels == 4:
+        assert CMBC.decode(deep.kind, deep.command, CMBC.encode(deep)) == deep
+    else:
+        with pytest.raises(MalformedMessage, match="too deep"):
+            CMBC.encode(deep)
+
+
 def test_cmb_has_no_room_for_unknown_fields() -> None:
     message = sample(m.QUERY, FrameType.REQUEST)
     with pytest.raises(MalformedMessage, match="no room"):
@@ -192,7 +208,7 @@ def test_every_character_of_gb18030_comes_back() -> None:
     for at in range(0, len(allowed), 15):
         name = "".join(allowed[at : at + 15])
         raw = cmb._fill(field, name)
-        assert cmb._Reader(raw)._field(field) == name
+        assert cmb._read(field, raw) == name
 
 
 @pytest.mark.parametrize(

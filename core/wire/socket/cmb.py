@@ -10,10 +10,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, cast
 
-from core.wire.socket.fields import Kind, absent, read_value, write_value
+from core.wire.socket.fields import FORMS, Kind, absent, read_value, write_value
 from core.wire.socket.frames import FrameType, MalformedMessage
 from core.wire.socket.layout import Flavour, build_message
 from core.wire.socket.messages import (
@@ -47,7 +51,7 @@ from core.wire.socket.messages import (
 )
 
 ENCODING: Final = "gb18030"
-_COUNT_WIDTH: Final = 3
+_COUNT: Final = struct.Struct("3s")
 
 
 class Fixed(NamedTuple):
@@ -158,6 +162,11 @@ FIELDS: Final[dict[type, tuple[Fixed | Group, ...]]] = {
 """Every field of every record, in the order of the wire."""
 
 _ZERO_FILLED = (Kind.NUMBER, Kind.AMOUNT)
+_RIGHT_FILLED = (*_ZERO_FILLED, Kind.RESULT)
+
+# Values of short fields come again and again (who, when, which instruction): the last ones of each are remembered.
+_SHORT: Final = 12
+_REMEMBERED: Final = 256
 
 
 # --- writing ----------------------------------------------------------------------------------------------------
@@ -175,12 +184,11 @@ def encode(message: Message) -> bytes:
 def _write_record(record: Record, parts: list[bytes]) -> None:
     if record.extra:
         raise MalformedMessage(f"{record.extra[0].tag}: this flavour has no room for unknown fields")
-    for field in FIELDS[type(record)]:
-        value = getattr(record, field.name)
-        if isinstance(field, Fixed):
-            parts.append(_fill(field, value))
+    for part in _PARTS[type(record)]:
+        if isinstance(part, Group):
+            _write_group(part, getattr(record, part.name), parts)
         else:
-            _write_group(field, value, parts)
+            parts += [write(value) for write, value in zip(part.writers, part.values(record), strict=True)]
 
 
 def _write_group(group: Group, entries: Sequence[Record], parts: list[bytes]) -> None:
@@ -217,7 +225,7 @@ def _padded(field: Fixed, text: bytes) -> bytes:
 
 
 class _Reader:
-    """Takes field after field off a payload."""
+    """Takes record after record off a payload."""
 
     __slots__ = ("_at", "_payload")
 
@@ -227,8 +235,13 @@ class _Reader:
 
     def record(self, record: type) -> Any:
         values: dict[str, Any] = {}
-        for field in FIELDS[record]:
-            values[field.name] = self._field(field) if isinstance(field, Fixed) else self._group(field)
+        for part in _PARTS[record]:
+            if isinstance(part, Group):
+                values[part.name] = self._group(part)
+            else:
+                raws = self._take(part.shape, record)
+                found = [read(raw) for read, raw in zip(part.readers, raws, strict=True)]
+                values |= zip(part.names, found, strict=True)
         return record(**values)
 
     def end(self) -> None:
@@ -236,29 +249,32 @@ class _Reader:
         if rest:
             raise MalformedMessage(f"{rest} bytes after the last field")
 
-    def _take(self, width: int, name: str) -> bytes:
-        raw = self._payload[self._at : self._at + width]
-        if len(raw) < width:
-            raise MalformedMessage(f"{name}: the payload ends within the field")
-        self._at += width
-        return raw
-
-    def _field(self, field: Fixed) -> Any:
-        raw = self._take(field.width, field.name)
-        if not raw.strip(b" "):
-            if field.required:
-                raise MalformedMessage(f"{field.name} is missing")
-            return absent(field.kind)
-        stripped = _stripped(field, raw)
-        if _padded(field, stripped) != raw:
-            raise MalformedMessage(f"{field.name}: {raw!r} is not how this value is written")
-        return read_value(field.kind, _decoded(field, stripped), field.name)
+    def _take(self, shape: struct.Struct, record: type) -> tuple[Any, ...]:
+        at = self._at
+        self._at = at + shape.size
+        if self._at > len(self._payload):
+            raise MalformedMessage(f"the payload ends within the {record.__name__}")
+        return shape.unpack_from(self._payload, at)
 
     def _group(self, group: Group) -> tuple[Any, ...]:
-        raw = self._take(_COUNT_WIDTH, group.name)
+        (raw,) = self._take(_COUNT, group.record)
         if not raw.isdigit() or int(raw) > group.limit:
             raise MalformedMessage(f"{group.name}: {raw!r} is not a count up to {group.limit}")
         return tuple(self.record(group.record) for _ in range(int(raw)))
+
+
+def _read(field: Fixed, raw: bytes) -> Any:
+    """The value of a field's bytes."""
+    stripped = raw.rstrip(b" ")
+    if not stripped:
+        if field.required:
+            raise MalformedMessage(f"{field.name} is missing")
+        return absent(field.kind)
+    if field.kind in _RIGHT_FILLED:
+        stripped = _without_zeros(field, raw)
+        if _padded(field, stripped) != raw:
+            raise MalformedMessage(f"{field.name}: {raw!r} is not how this value is written")
+    return read_value(field.kind, _decoded(field, stripped), field.name)
 
 
 def _decoded(field: Fixed, raw: bytes) -> str:
@@ -268,17 +284,15 @@ def _decoded(field: Fixed, raw: bytes) -> str:
         raise MalformedMessage(f"{field.name}: {raw.hex()} is not GB18030") from None
 
 
-def _stripped(field: Fixed, raw: bytes) -> bytes:
-    """The bytes of the value's text, without what filled the field."""
+def _without_zeros(field: Fixed, raw: bytes) -> bytes:
+    """The bytes of a number's text, without the zeros that filled the field."""
     if field.kind is Kind.NUMBER:
         return raw.lstrip(b"0") or b"0"
     if field.kind is Kind.AMOUNT:
         text = raw.lstrip(b"0")
         return b"0" + text if text.startswith(b".") else text
-    if field.kind is Kind.RESULT:
-        digits = raw[1:].lstrip(b"0") or b"0"
-        return b"-" + digits if raw.startswith(b"-") else raw.lstrip(b"0") or b"0"
-    return raw.rstrip(b" ")
+    digits = raw[1:].lstrip(b"0") or b"0"
+    return b"-" + digits if raw.startswith(b"-") else raw.lstrip(b"0") or b"0"
 
 
 def decode(kind: FrameType, command: str, payload: bytes) -> Message:
@@ -294,6 +308,52 @@ def decode(kind: FrameType, command: str, payload: bytes) -> Message:
     message = build_message(kind, command, header, read_body)
     check_message(message)
     return message
+
+
+# --- the table at work ------------------------------------------------------------------------------------------
+
+
+class _Run(NamedTuple):
+    """Fields that stand side by side, at work: cut by one shape, each read and written by a function of its own."""
+
+    names: tuple[str, ...]
+    shape: struct.Struct
+    readers: tuple[Callable[[bytes], Any], ...]
+    writers: tuple[Callable[[Any], bytes], ...]
+    values: Callable[[Any], tuple[Any, ...]]
+
+
+def _run(fields: Sequence[Fixed]) -> _Run:
+    names = tuple(field.name for field in fields)
+    shape = struct.Struct("".join(f"{field.width}s" for field in fields))
+    several = attrgetter(*names)
+    values = several if len(names) > 1 else lambda record: (several(record),)
+    return _Run(names, shape, tuple(map(_reader, fields)), tuple(map(_writer, fields)), values)
+
+
+def _reader(field: Fixed) -> Callable[[bytes], Any]:
+    read = partial(_read, field)
+    return lru_cache(_REMEMBERED)(read) if field.width <= _SHORT else read
+
+
+def _writer(field: Fixed) -> Callable[[Any], bytes]:
+    write = partial(_fill, field)
+    if field.width > _SHORT:
+        return write
+    known, type_ = lru_cache(_REMEMBERED)(write), FORMS[field.kind].type
+    return lambda value: known(value) if type(value) is type_ else write(value)
+
+
+def _parts(fields: Sequence[Fixed | Group]) -> tuple[_Run | Group, ...]:
+    """Runs of fields, and the groups between them."""
+    parts: list[_Run | Group] = []
+    for _, same in groupby(fields, key=lambda field: field if isinstance(field, Group) else None):
+        found = list(same)
+        parts.append(found[0] if isinstance(found[0], Group) else _run(cast(Sequence[Fixed], found)))
+    return tuple(parts)
+
+
+_PARTS: Final = {record: _parts(fields) for record, fields in FIELDS.items()}
 
 
 CMB: Final = Flavour("cmb", b"CMB1", encode, decode)

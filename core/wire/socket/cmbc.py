@@ -180,7 +180,8 @@ def encode(message: Message) -> bytes:
     return "".join(parts).encode()
 
 
-def _write_record(record: Record, parts: list[str]) -> None:
+def _write_record(record: Record, parts: list[str], depth: int = 3) -> None:
+    """``depth``: the level of the record's elements."""
     for field in FIELDS[type(record)]:
         value = getattr(record, field.name)
         if isinstance(field, Element):
@@ -188,11 +189,11 @@ def _write_record(record: Record, parts: list[str]) -> None:
             if text:
                 parts.append(f"<{field.tag}>{_escape(text)}</{field.tag}>")
         else:
-            _write_group(field, value, parts)
+            _write_group(field, value, parts, depth)
     for unknown in record.extra:
         if unknown.tag in _TAGS[type(record)]:
             raise MalformedMessage(f"{unknown.tag} is not an unknown field")
-        _write_unknown(unknown, parts, depth=3)
+        _write_unknown(unknown, parts, depth)
 
 
 def _text_of(field: Element, value: Any) -> str:
@@ -206,7 +207,7 @@ def _text_of(field: Element, value: Any) -> str:
     return text
 
 
-def _write_group(group: Group, entries: Sequence[Record], parts: list[str]) -> None:
+def _write_group(group: Group, entries: Sequence[Record], parts: list[str], depth: int) -> None:
     if len(entries) > group.limit:
         raise MalformedMessage(f"{group.name}: {len(entries)} entries are more than {group.limit}")
     parts.append(f"<{group.tag}>")
@@ -214,7 +215,7 @@ def _write_group(group: Group, entries: Sequence[Record], parts: list[str]) -> N
         if type(entry) is not group.record:
             raise MalformedMessage(f"{group.name}: {entry!r} is no {group.record.__name__}")
         parts.append(f"<{group.item}>")
-        _write_record(entry, parts)
+        _write_record(entry, parts, depth + 2)
         parts.append(f"</{group.item}>")
     parts.append(f"</{group.tag}>")
 

@@ -115,9 +115,10 @@ FORMS: Final[dict[Kind, Form]] = {
     Kind.TEXT: _form(f"{_VISIBLE}+(?: +{_VISIBLE}+)*", str, _same, _same, "visible characters, no space at the ends"),
     Kind.CODE: _form("[!-~]+", str, _same, _same, "visible ASCII without spaces"),
     Kind.ENGLISH: _form(_WORDS, str, _same, _same, "English letters and . , ' ( ) / -, single spaces between words"),
-    Kind.NUMBER: _form("0|[1-9][0-9]{0,17}", int, int, str, "decimal digits, not negative"),
-    Kind.RESULT: _form("0|-?[1-9][0-9]{0,2}", int, int, str, "callback code, with - if negative"),
-    Kind.AMOUNT: _form(r"(?:0|[1-9][0-9]{0,14})\.[0-9]{2}", str, _same, _same, "digits, a point, two decimals"),
+    Kind.NUMBER: _form("0|[1-9][0-9]{0,17}", int, int, str, "decimal digits, no leading zeros"),
+    Kind.RESULT: _form("0|-?[1-9][0-9]{0,2}", int, int, str, "callback code, no leading zeros, with - if negative"),
+    Kind.AMOUNT: _form(r"(?:0|[1-9][0-9]{0,14})\.[0-9]{2}", str, _same, _same,
+                       "digits, a point, two decimals, no leading zeros"),
     Kind.CURRENCY: _form("[A-Z]{3}", str, _same, _same, "three capital letters"),
     Kind.DATE: _form("[12][0-9]{3}(?:0[1-9]|1[0-2])[0-3][0-9]", str, _same, _same, "YYYYMMDD, Hong Kong"),
     Kind.TIME: _form("(?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]", str, _same, _same, "HHMMSS, Hong Kong"),
@@ -126,7 +127,7 @@ FORMS: Final[dict[Kind, Form]] = {
     Kind.SIGNING: _choice(Signing),
     Kind.STATE: _choice(TransferState),
     Kind.LIST_KIND: _choice(ListKind),
-}
+}  # fmt: skip
 """The one list of kinds. ``read`` is only called with a text that fits the pattern."""
 
 

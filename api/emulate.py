@@ -1,0 +1,96 @@
+"""``nostro emulate``: one emulated bank as a server, from what stands on the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from core.clock import MachineClock
+from core.errors import Misconfigured
+from core.settings import Settings
+from emulators.standalone.customers import read_file
+from emulators.standalone.server import BANKS, Options, serve, start_of
+
+HIGHEST_PORT = 65_535
+
+
+def emulate(
+    bank: str, *, host: str | None, port: int | None, control_port: int | None, speed: float | None, seed: int,
+    data: Path | None, start: str | None, customers: Path | None, always_open: bool, overlay: Mapping[str, Any],
+    as_json: bool,
+) -> None:
+    """Serve until a signal comes; what is absent is taken from the settings ``standalone.*``."""
+    if bank not in BANKS:
+        raise Misconfigured(f"no emulated bank {bank!r}", where="nostro emulate", remedy=f"one of {', '.join(BANKS)}")
+    settings = Settings(overlay)
+    first = port_of(settings[f"standalone.port.{bank}"] if port is None else port, "--port")
+    last = first + BANKS[bank][1] - 1
+    control = _control_port(settings, first, control_port)
+    if first and (port_of(last, "--port") >= control >= first):
+        raise Misconfigured(f"{control} is one of the bank's ports {first} to {last}", where="--control-port",
+                            remedy="choose another")
+    options = Options(
+        bank=bank, host=host or settings["standalone.host"], port=first, control_port=control,
+        speed=speed_of(settings, speed), seed=seed,
+        start_ms=start_of(start or settings["standalone.start"], MachineClock().now_ms()),
+        folder=data or Path("runs") / f"emulate-{bank}", settings=settings,
+        customers=None if customers is None else read_file(customers), always_open=always_open)
+    serve(options, os.urandom, print_line if as_json else _print_block)
+
+
+def port_of(number: int, where: str) -> int:
+    """A port as it was given; `Misconfigured` if it is none."""
+    if not 0 <= number <= HIGHEST_PORT:
+        raise Misconfigured(f"{number} is no port", where=where, remedy=f"1 to {HIGHEST_PORT}, or 0 for any free one")
+    return number
+
+
+def _control_port(settings: Settings, first: int, given: int | None) -> int:
+    if given is None:
+        given = first + settings["standalone.control.offset"] if first else 0
+    return port_of(given, "--control-port")
+
+
+def speed_of(settings: Settings, given: float | None) -> float:
+    """The speed given, or that of the settings; `Misconfigured` if it is none."""
+    speed, fastest = settings["standalone.speed"] if given is None else given, settings["standalone.control.fastest"]
+    if not 0 <= speed <= fastest:
+        raise Misconfigured(f"{speed:g} is no speed", where="--speed", remedy=f"0 (paused) to {fastest:g}")
+    return float(speed)
+
+
+def print_line(shown: Mapping[str, Any]) -> None:
+    """Everything as one line of JSON."""
+    sys.stdout.buffer.write(orjson.dumps(dict(shown)) + b"\n")
+    sys.stdout.flush()
+
+
+def _print_block(shown: dict[str, Any]) -> None:
+    """Everything for a person."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]Emulated bank {shown['bank']}[/bold], {shown['virtual_time']} Hong Kong time, "
+                  f"speed {shown['speed']:g}, seed {shown['seed']}")
+    facts = {**{f"{name} address": at for name, at in shown["addresses"].items()}, "control": shown["control"],
+             **shown["credentials"]}
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        console.print(f"  {name.replace('_', ' '):{width}}  {value}", markup=False)
+    console.print(_customers(shown["customers"]))
+    console.print(f"State: {shown['state']}. Ctrl-C ends it.")
+
+
+def _customers(customers: list[dict[str, Any]]) -> Table:
+    table = Table("customer", "name", "card", "balances", "authorized", box=None, pad_edge=False)
+    for one in customers:
+        mandates = [f"{mandate['id']} {mandate['status']}" for mandate in one.get("mandates", ())]
+        table.add_row(one["id"], one["name"], one["card_no"],
+                      ", ".join(f"{ccy} {amount}" for ccy, amount in one["balances"].items()),
+                      ", ".join(mandates or one.get("markets", ())) or "no")
+    return table

@@ -1,0 +1,197 @@
+"""A scenario's world as a paced run: banks on real loopback sockets, one loop with the core, wishes from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from starlette.types import ASGIApp
+
+from api.emulate import port_of, print_line, speed_of
+from api.serve import Wish, serve
+from core.banks.airstar import Endpoint, HttpxEndpoint
+from core.calendars.windows import BST_BANKS
+from core.clock import Clock
+from core.domain import Initiator
+from core.settings import Settings
+from core.trace import Trace
+from emulators.airstar import faults as airstar_faults
+from emulators.bst import faults as socket_faults
+from emulators.loop import LoopClock
+from emulators.standalone.fault_control import described
+from emulators.standalone.http import HttpFace
+from emulators.standalone.loop import ServedLoop
+from emulators.standalone.pace import Wrong
+from emulators.standalone.standing import Unknown
+from scenarios.banks import AIRSTAR, OnLoopback
+from scenarios.names import names
+from scenarios.reading import load
+from scenarios.schema import Names, Scenario
+from scenarios.workload import Arrival, Kind
+from scenarios.world import World
+
+NO_ENTRY = -1
+"""Of an arrival that no entry of the scenario has made."""
+
+
+class FaultyBank(Protocol):
+    """What both kinds of emulated banks have for faults and for people."""
+
+    def fault(self, name: str, **params: Any) -> str: ...
+    def clear(self, fault_id: str) -> None: ...
+    def state(self) -> dict[str, Any]: ...
+
+
+class ServedPlaces(OnLoopback):
+    """Real sockets on free ports of 127.0.0.1. HTTP connections keep real time, and no server of a bank listens to the
+    signals of the process."""
+
+    def __init__(self, loop: ServedLoop, idle_s: int) -> None:
+        super().__init__()
+        self._loop, self._idle_s = loop, idle_s
+        self._closing: list[HttpFace | HttpxEndpoint] = []
+
+    async def endpoint(self, app: ASGIApp, host: str, latency: Callable[[], int]) -> Endpoint:  # noqa: ARG002 - real
+        face = HttpFace(app, self._loop, self._idle_s)
+        line = HttpxEndpoint(f"http://{self.HOST}:{await face.listen(self.HOST, 0)}")
+        self._closing += [line, face]
+        return line
+
+    async def close(self) -> None:
+        for end in self._closing:
+            await end.close()
+        await super().close()
+
+
+class ServedWorld:
+    """Implements `api.serve.PacedWorld` over a `scenarios.world.World`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._begun = False
+        self._faulty: dict[str, FaultyBank] = {AIRSTAR: world.airstar.bank} | {
+            name: bank.bank for name, bank in world.sockets.items()}
+        self._tables = {f"{name}.{fault}": row for name in self._faulty for fault, row in _table(name).items()}
+
+    @property
+    def clock(self) -> Clock:
+        return self._world.clock
+
+    @property
+    def trace(self) -> Trace:
+        return self._world.trace
+
+    @property
+    def settings(self) -> Settings:
+        return self._world.settings
+
+    @property
+    def title(self) -> str:
+        return self._world.scenario.title
+
+    @property
+    def fault(self) -> BaseException | None:
+        core_fault = self._world.core.fault if self._begun else None
+        return self._world.fault or core_fault
+
+    async def begin(self) -> None:
+        await self._world.begin()
+        self._begun = True
+
+    async def run(self) -> None:
+        await self._world.run()
+
+    async def close(self) -> None:
+        if self._begun:
+            await self._world.core.stop()
+        await self._world.close()
+
+    def check(self, ms: int) -> None:
+        for bank in BST_BANKS:
+            self._world.calendars.bank_gate(bank, ms)
+
+    def banks(self) -> dict[str, dict[str, Any]]:
+        shown = {name: _without_money(bank.state()) for name, bank in self._faulty.items()}
+        for name, rooms in self._world.core.sockets.items():
+            shown[name]["line"] = {"connected": rooms.gateway.available, **rooms.gateway.servers.state()}
+        return shown
+
+    # Wishes
+
+    def wish(self, wish: Wish) -> None:
+        world, known = self._world, self._world.names
+        channels = known.deposit_channels if wish.kind == "deposit" else known.withdrawal_channels
+        served = [channel for channel in channels if not wish.at_bank or channel in world.banks]
+        if wish.channel not in served:
+            raise Wrong(f"channel: no {wish.kind} by {wish.channel!r} {'at the bank' if wish.at_bank else ''}: "
+                        f"one of {', '.join(served)}")
+        customer = next((one for one in world.customers if one.id == wish.customer), None)
+        if customer is None:
+            there = ", ".join(one.id for one in world.customers[:20])
+            raise Unknown(f"no customer {wish.customer!r}; there are: {there}, … ({len(world.customers)})")
+        if channels[wish.channel] not in customer.cards:
+            raise Wrong(f"channel: {customer.id} has no card at {channels[wish.channel]}: {', '.join(customer.cards)}")
+        if wish.ccy not in known.markets[wish.market]:
+            raise Wrong(f"ccy: market {wish.market} takes {', '.join(known.markets[wish.market])}")
+        kind: Kind = "deposit" if wish.kind == "deposit" else "withdraw"
+        by = Initiator.BANK if wish.at_bank else Initiator.MOOMOO
+        world.arrive(Arrival(world.clock.now_us(), kind, customer.index, wish.channel, wish.market, wish.ccy,
+                             wish.amount, by, NO_ENTRY))
+
+    # Faults of the banks
+
+    def fault_table(self) -> Mapping[str, dict[str, Any]]:
+        return self._tables
+
+    def put_fault(self, name: str, params: Mapping[str, Any]) -> str:
+        bank, _, kind = name.partition(".")
+        return self._faulty[bank].fault(kind, **params)
+
+    def clear_fault(self, fault_id: str) -> None:
+        self._faulty[fault_id.partition(":")[0]].clear(fault_id)
+
+    def faults_in_force(self) -> list[dict[str, Any]]:
+        return [fault for bank in self._faulty.values() for fault in bank.state()["faults"]]
+
+
+def _table(bank: str) -> dict[str, dict[str, Any]]:
+    found = airstar_faults if bank == AIRSTAR else socket_faults
+    return described(found.FAULTS, found.AIM)
+
+
+def _without_money(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if name not in ("totals", "faults")}
+
+
+def paced_world(scenario: Scenario, known: Names, loop: ServedLoop) -> ServedWorld:
+    """The world of a scenario on ``loop``, its banks on free loopback ports and with signed bytes, whatever fidelity
+    the scenario names. Nothing listens before `begin`."""
+    scenario = scenario.model_copy(update={"wire": "full"})
+    clock = LoopClock(loop, scenario.start)
+    places = ServedPlaces(loop, Settings(scenario.settings)["standalone.http.idle_s"])
+    return ServedWorld(World(scenario, known, loop, Trace(clock), clock, places))
+
+
+def serve_scenario(
+    scenario: str | None, *, speed: float | None, host: str | None, port: int | None, seed: int | None,
+    overlay: Mapping[str, Any], as_json: bool,
+) -> None:
+    """Serve a scenario until a signal comes; what is absent is taken from the settings ``standalone.*``."""
+    settings = Settings()
+    known = names()
+    loaded = load(scenario or settings["standalone.serve.scenario"], known, seed=seed, overlay=overlay)
+    serve(lambda loop: paced_world(loaded, known, loop), speed=speed_of(settings, speed),
+          host=host or settings["standalone.host"],
+          port=port_of(settings["standalone.serve.port"] if port is None else port, "--port"),
+          announce=print_line if as_json else _print_lines)
+
+
+def _print_lines(shown: Mapping[str, Any]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(shown['title'])}[/bold], {shown['clock']['virtual_time']} Hong Kong time, "
+                  f"speed {shown['clock']['speed']:g}")
+    console.print(f"  control  {shown['control']}", markup=False)
+    console.print(f"  banks    {', '.join(shown['banks'])}", markup=False)
+    console.print("Ctrl-C ends it.")

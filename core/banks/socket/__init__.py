@@ -1,0 +1,1 @@
+"""The broker's end of the socket protocol of CMB and CMBC: lines, exit servers, gateway."""

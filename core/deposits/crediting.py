@@ -1,0 +1,89 @@
+"""The last link of every bank-securities deposit: an Apply whose money the bank has goes into SBA and is credited.
+
+Asked again as documented (1/5/30 s, gaps.md B-15); what then still fails is Critical: the money is at the bank and not
+with the customer. However often this runs, SBA creates one Procedure for an Apply, and one for a business id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from core.clock import Clock
+from core.deposits.applications import Applications, Apply
+from core.domain import DepositType
+from core.errors import CallFailed, Code, OutcomeUnknown
+from core.jobs import Again, Done, Exhausted, Job, Verdict
+from core.orchestration.requests import DepositRequest
+from core.orchestration.service import Sba
+from core.rpc import Rpc
+from core.screening import ListName, Lists
+from core.settings import Settings
+from core.storage import Database
+
+
+class Crediting:
+    """CashDepositCreate for an Apply, with both lists asked first."""
+
+    def __init__(
+        self, db: Database, clock: Clock, applications: Applications, sba: Sba, lists: Lists, rpc: Rpc,
+        settings: Settings,
+    ) -> None:
+        self._db, self._clock, self._applications = db, clock, applications
+        self._sba, self._lists, self._rpc = sba, lists, rpc
+        self._waits_ms: list[int] = [s * 1000 for s in settings["airstar.deposit_job.delays_s"]]
+
+    @property
+    def tries(self) -> int:
+        """Retries of the job that credits."""
+        return len(self._waits_ms)
+
+    async def run(self, job: Job, transaction_id: str) -> Verdict:
+        """One run of the job of an Apply (``payload["apply"]``); ``transaction_id``: its business id at the bank."""
+        apply = await self._applications.find(job.payload["apply"])
+        assert apply is not None, job.payload
+        error = ""
+        try:
+            reply = await self._rpc("sba.create_deposit", self._sba.create_deposit,
+                                    await self._request(apply, transaction_id))
+        except (OutcomeUnknown, CallFailed) as failure:
+            reply, error = None, str(failure)
+        if reply is not None and reply.ok and reply.procedure is not None:
+            return await self._credited(job, apply, reply.procedure["id"])
+        if reply is not None and reply.code is Code.DUPLICATE:
+            return Exhausted(f"{transaction_id} was credited for another Apply: {reply.message}", "AIRSTAR-11",
+                             f"A{apply.id}")
+        error = error or (f"{reply.code.name} {reply.message}" if reply is not None else "")
+        if job.retry_count >= len(self._waits_ms):
+            return Exhausted(error, "DEP-05", f"A{apply.id}")
+        return Again(self._clock.now_ms() + self._waits_ms[job.retry_count], error)
+
+    async def _credited(self, job: Job, apply: Apply, procedure_id: int) -> Verdict:
+        latest = await self._applications.find(apply.id)  # it may be DONE by now, with its Procedure
+        async with self._db.transaction() as tx:
+            if latest is not None and latest.sba_procedure_id is None:
+                await self._applications.change(tx, latest, sba_procedure_id=procedure_id)
+            return await job.settle(tx, Done())
+
+    async def _request(self, apply: Apply, transaction_id: str) -> DepositRequest:
+        black, white = await asyncio.gather(self._blacklisted(apply), self._whitelisted(apply))  # TRACE-02
+        return DepositRequest(
+            rpc_request_id=f"A{apply.id}", nn_uid=apply.uid, trade_acc_id=apply.trade_acc_id, market=apply.market,
+            ccy=apply.ccy, amount=apply.amount, transaction_id=transaction_id, transfer_method=apply.trans_type,
+            deposit_type=int(DepositType.TRANS_AUTO), source=apply.source, bank_ref_id=apply.bank_ref_id,
+            apply_ref=apply.id, blacklisted=black, whitelisted=white)
+
+    async def _blacklisted(self, apply: Apply) -> bool:
+        """A list service that does not answer counts as a hit (B-36)."""
+        try:
+            return await self._rpc("screening.deposit_black", self._lists.hit, ListName.DEPOSIT_BLACK, uid=apply.uid,
+                                   card_no=apply.card_no) is not None
+        except (OutcomeUnknown, CallFailed):
+            return True
+
+    async def _whitelisted(self, apply: Apply) -> bool:
+        """A list service that does not answer counts as no pass (B-36)."""
+        try:
+            return await self._rpc("screening.deposit_white", self._lists.hit, ListName.DEPOSIT_WHITE,
+                                   uid=apply.uid) is not None
+        except (OutcomeUnknown, CallFailed):
+            return False

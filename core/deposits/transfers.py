@@ -1,0 +1,255 @@
+"""Transfers with CMB and CMBC, each under one reference for ever: our book of them, and the sending of an instruction.
+
+Sending (gaps.md B-08, A-42; SOCK-07, SOCK-11):
+
+* A sending whose outcome is unknown (silence, -5, -1, -4) is *queried* before anything else, over the other exit
+  server. Only "never heard of it" leads to another sending, under the same reference, once for each server.
+* A definite refusal ends it. -2 is sent once more, -3 never again by a machine, -9 at the opening of the window; if
+  the market's cutoff comes first, the bank is asked, and what it never had fails.
+* What was taken on waits for the bank's push; the queries on the ladder are the net below, not the way.
+* Nothing leaves while no exit server is connected, and then nothing is in doubt either.
+
+The doubt is written before the bytes leave, as for Airstar: whoever runs the job next takes a refusal at the bank's
+door for what it is, a word about the repetition only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, insert, select, update
+
+from core.banks.socket.gateway import Answer, Outcome, SocketGateway
+from core.calendars import Calendars
+from core.clock import MS_PER_S, Clock
+from core.deposits.airstar import nothing_happened, surely_unsent
+from core.jobs import Again, Exhausted, Job, Verdict
+from core.settings import Settings
+from core.storage import Database, Questions, Statement
+from core.storage.primary import bst_transfer
+
+OPEN, DONE, FAILED = "OPEN", "DONE", "FAILED"
+DEPOSIT, WITHDRAW, REVERSAL = "DEPOSIT", "WITHDRAW", "REVERSAL"
+SERVERS = 2
+"""An instruction is sent at most once over each exit server (A-42)."""
+OUTSIDE_WINDOW, NO_SERVER = "outside the bank's window", "no exit server is connected"
+
+
+class JobNames(NamedTuple):
+    """The queued jobs of one bank: separate names, so that one bank's jobs can be stopped and the other's not."""
+
+    collect: str  # send a deposit that was started in our app
+    credit: str
+    transfer: str  # send a withdrawal
+    result: str  # take a pushed result
+    refuse: str  # refuse a withdrawal begun at the bank
+    reconcile: str
+
+
+JOBS: dict[str, JobNames] = {
+    "cmb": JobNames("CmbCollect", "CmbCredit", "CmbTransfer", "CmbResult", "CmbRefuse", "CmbReconcile"),
+    "cmbc": JobNames("MsCollect", "MsCredit", "MsTransfer", "MsResult", "MsRefuse", "MsReconcile"),
+}
+
+
+class Transfer(NamedTuple):
+    """One row of ``bst_transfer``; ``amount`` in minor units."""
+
+    bank: str
+    transfer_ref: str
+    kind: str
+    state: str
+    ccy: str
+    amount: int
+    card_no: str
+    apply_id: int | None
+    task_id: int | None
+    procedure_id: int | None
+    result: int | None
+    finished_at: int | None
+
+
+_T = bst_transfer.c
+_THIS = (_T.bank == bindparam("b_bank"), _T.transfer_ref == bindparam("b_ref"))
+FIND = Statement(select(*(_T[name] for name in Transfer._fields)).where(*_THIS))
+NEW = Statement(insert(bst_transfer).values({name: bindparam(name) for name in (
+    *Transfer._fields, "created_at", "updated_at")}))
+FINISH = Statement(update(bst_transfer).where(*_THIS, _T.state == OPEN).values(
+    {name: bindparam(name) for name in ("state", "result", "finished_at", "updated_at")}))
+ATTACH = Statement(update(bst_transfer).where(*_THIS).values(
+    {name: bindparam(name) for name in ("procedure_id", "updated_at")}))
+FINISHED = Statement(
+    select(*(_T[name] for name in Transfer._fields))
+    .where(_T.bank == bindparam("bank"), _T.finished_at >= bindparam("since"), _T.finished_at < bindparam("until"))
+    .order_by(_T.finished_at, _T.transfer_ref))
+
+
+class Transfers:
+    """One bank's transfers in our book, in the primary database."""
+
+    def __init__(self, bank: str, db: Database, clock: Clock) -> None:
+        self.bank, self._db, self._clock = bank, db, clock
+
+    async def begin(
+        self, tx: Questions, transfer_ref: str, kind: str, ccy: str, amount: int, card_no: str, *,
+        apply_id: int | None = None, task_id: int | None = None, procedure_id: int | None = None, state: str = OPEN,
+    ) -> None:
+        """Note a transfer within the caller's transaction; `UniqueViolation` if its reference was used before."""
+        now = self._clock.now_ms()
+        await tx.execute(NEW, {
+            "bank": self.bank, "transfer_ref": transfer_ref, "kind": kind, "state": state, "ccy": ccy,
+            "amount": amount, "card_no": card_no, "apply_id": apply_id, "task_id": task_id,
+            "procedure_id": procedure_id, "result": 0 if state == DONE else None,
+            "finished_at": now if state == DONE else None, "created_at": now, "updated_at": now})
+
+    async def find(self, transfer_ref: str) -> Transfer | None:
+        """The transfer with this reference, or None."""
+        row = await self._db.first(FIND, {"b_bank": self.bank, "b_ref": transfer_ref})
+        return Transfer(*row) if row else None
+
+    async def attach(self, tx: Questions, transfer_ref: str, procedure_id: int) -> None:
+        """A withdrawal begun at the bank has got its Procedure."""
+        await tx.execute(ATTACH, {"b_bank": self.bank, "b_ref": transfer_ref, "procedure_id": procedure_id,
+                                  "updated_at": self._clock.now_ms()})
+
+    async def finish(self, tx: Questions, transfer_ref: str, *, success: bool, code: int) -> bool:
+        """Its final result; False if it had one."""
+        now = self._clock.now_ms()
+        return await tx.execute(FINISH, {
+            "b_bank": self.bank, "b_ref": transfer_ref, "state": DONE if success else FAILED, "result": code,
+            "finished_at": now, "updated_at": now}) == 1
+
+    async def finished(self, since_ms: int, until_ms: int) -> list[Transfer]:
+        """What was finished in ``[since, until)``."""
+        rows = await self._db.all(FINISHED, {"bank": self.bank, "since": since_ms, "until": until_ms})
+        return [Transfer(*row) for row in rows]
+
+
+Send = Callable[[int], Awaitable[Answer]]
+"""Sends the instruction for the n-th time."""
+
+
+class Sending:
+    """Drives the job of one instruction to a definite answer. The job's payload: ``ref``, ``sent`` (sendings so far),
+    ``taken`` (the bank has it), ``asked`` (queries so far), ``doubt``, ``until`` (when people are told, 0: not set)."""
+
+    def __init__(
+        self, bank: str, gateway: SocketGateway, calendars: Calendars, clock: Clock, settings: Settings
+    ) -> None:
+        self._bank, self._gateway, self._calendars, self._clock = bank, gateway, calendars, clock
+        self._ladder_ms: list[int] = [s * MS_PER_S for s in settings["socket.result.query_s"]]
+        self._give_up_ms: int = settings["socket.result.give_up_s"] * MS_PER_S
+        self._no_server_ms: int = settings["socket.no_server_s"] * MS_PER_S
+
+    @staticmethod
+    def payload(reference: str, **more: Any) -> dict[str, Any]:
+        """Of a job that has sent nothing yet."""
+        return {"ref": reference, "sent": 0, "taken": 0, "asked": 0, "doubt": 0, "until": 0, "unread": 0, **more}
+
+    async def run(self, job: Job, send: Send, *, cutoff_ms: int | None = None) -> Answer | Verdict:
+        """A definite `Answer` (SUCCESS, FAILED, REJECTED), or how the job goes on. ``cutoff_ms``: after this moment
+        nothing is sent any more (a withdrawal's market cutoff)."""
+        w = job.payload
+        if w["taken"] or w["doubt"]:
+            return await self._ask(job, send, cutoff_ms)
+        return await self._send(job, send, cutoff_ms)
+
+    # Sending
+
+    async def _send(self, job: Job, send: Send, cutoff_ms: int | None) -> Answer | Verdict:
+        now = self._clock.now_ms()
+        if (opens := self.opens_ms()) > now:
+            return self._at_opening(job, opens, cutoff_ms)
+        if cutoff_ms is not None and now >= cutoff_ms:
+            return await self._too_late(job)
+        if not self._gateway.available:
+            return Again(now + self._no_server_ms, NO_SERVER, counts=False)
+        certain = await surely_unsent(job)
+        answer = await send(1 if certain else max(2, job.payload["sent"] + 1))
+        sent = job.payload | {"sent": job.payload["sent"] + 1, "until": job.payload["until"] or now + self._give_up_ms}
+        return await self._answered(job, sent, answer, certain, cutoff_ms)
+
+    async def _answered(
+        self, job: Job, w: dict[str, Any], answer: Answer, certain: bool, cutoff_ms: int | None
+    ) -> Answer | Verdict:
+        now = self._clock.now_ms()
+        if answer.outcome is Outcome.TAKEN_ON:
+            return Again(now + self._ladder_ms[0], counts=False, payload=w | {"taken": 1})
+        if answer.outcome is Outcome.REJECTED:
+            return answer
+        if certain and answer.outcome in (Outcome.CLOSED, Outcome.MALFORMED, Outcome.FORGED):
+            await nothing_happened(job)
+            return self._refused_at_the_door(w | {"doubt": 0}, answer, cutoff_ms)
+        if answer.outcome is Outcome.CLOSED:  # this sending did nothing; an earlier one may have: it does not count
+            return self._later_with(w | {"sent": w["sent"] - 1}, f"{answer.code} {answer.text}".strip())
+        if answer.outcome is Outcome.UNKNOWN:
+            self._gateway.switch(f"{job.payload['ref']}: {answer.text or answer.code}")
+        return Again(now, f"{answer.code} {answer.text}".strip(), counts=False, payload=w | {"doubt": 1})
+
+    def _refused_at_the_door(self, w: dict[str, Any], answer: Answer, cutoff_ms: int | None) -> Answer | Verdict:
+        """-9: at the opening. -2: once more. -3: people first, for our key or the bank's is not what it should be."""
+        now = self._clock.now_ms()
+        error = f"{answer.code} {answer.text}".strip()
+        if answer.outcome is Outcome.CLOSED:
+            opens = max(self.opens_ms(), now + self._ladder_ms[0])
+            due = opens if cutoff_ms is None else min(opens, max(cutoff_ms, now))
+            return Again(due, error, counts=False, payload=w)
+        if answer.outcome is Outcome.MALFORMED and not w["unread"]:
+            return Again(now, error, counts=False, payload=w | {"unread": 1})
+        if answer.outcome is Outcome.MALFORMED:
+            return answer._replace(outcome=Outcome.REJECTED)
+        return Exhausted(error, alert="")
+
+    def opens_ms(self) -> int:
+        """When an instruction may leave, epoch ms: now, or the next opening of the bank's window."""
+        now = self._clock.now_ms()
+        gate = self._calendars.bank_gate(self._bank, now)
+        return now if gate.open else gate.opens_ms
+
+    def _at_opening(self, job: Job, opens_ms: int, cutoff_ms: int | None) -> Verdict:
+        if cutoff_ms is not None and opens_ms >= cutoff_ms:
+            # What the platform could not send before the market's cutoff is not sent after it: the bank is asked first.
+            return Again(max(cutoff_ms, self._clock.now_ms()), OUTSIDE_WINDOW, counts=False,
+                         payload=job.payload | {"doubt": 1, "sent": SERVERS})
+        return Again(opens_ms, OUTSIDE_WINDOW, counts=False)
+
+    async def _too_late(self, job: Job) -> Verdict:
+        return Again(self._clock.now_ms(), "the market's cutoff has passed", counts=False,
+                     payload=job.payload | {"doubt": 1, "sent": SERVERS})
+
+    # Asking
+
+    async def _ask(self, job: Job, send: Send, cutoff_ms: int | None) -> Answer | Verdict:
+        w, now = job.payload, self._clock.now_ms()
+        if not self._gateway.available:
+            return self._later(job, NO_SERVER)
+        answer = await self._gateway.query(w["ref"], w["asked"] + 1)
+        if answer.outcome in (Outcome.SUCCESS, Outcome.FAILED):
+            return answer
+        if answer.outcome is Outcome.PENDING:
+            return self._later(job, "", taken=1)
+        if answer.outcome is Outcome.NOT_FOUND and not w["taken"]:
+            past = cutoff_ms is not None and now >= cutoff_ms
+            if past and self._answers_are_in(job):
+                return answer._replace(outcome=Outcome.REJECTED, code=-9)
+            if not past and w["sent"] < SERVERS and self.opens_ms() <= now:
+                again = await send(w["sent"] + 1)
+                return await self._answered(job, w | {"sent": w["sent"] + 1}, again, False, cutoff_ms)
+        return self._later(job, f"{answer.outcome} {answer.code} {answer.text}".strip())
+
+    def _answers_are_in(self, job: Job) -> bool:
+        """Whether nothing of ours can still be on its way: what was sent is older than any answer may take."""
+        return job.payload["asked"] > 0 or not job.payload["until"]
+
+    def _later(self, job: Job, error: str, taken: int | None = None) -> Verdict:
+        return self._later_with(job.payload if taken is None else job.payload | {"taken": taken}, error)
+
+    def _later_with(self, w: dict[str, Any], error: str) -> Verdict:
+        now = self._clock.now_ms()
+        until = w["until"] or now + self._give_up_ms
+        if now >= until:
+            return Exhausted(f"no result: {error or 'pending at the bank'}", alert="")
+        wait = self._ladder_ms[min(w["asked"], len(self._ladder_ms) - 1)]
+        return Again(now + wait, error, counts=False, payload=w | {
+            "asked": w["asked"] + 1, "doubt": 1, "until": until})

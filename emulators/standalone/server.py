@@ -1,0 +1,232 @@
+"""A stand-alone bank as a process: builds it, listens, serves until a signal comes, and begins again on demand.
+
+The bank's state lives in memory: it is fresh at every start and after every reset. Its keys are kept in a folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from core.calendars import Calendars
+from core.calendars.tables import OutsideCalendar
+from core.clock import MS_PER_DAY, MS_PER_S
+from core.errors import Misconfigured
+from core.settings import Settings
+from core.trace import Trace
+from core.wire.sm2 import Entropy
+from emulators.loop import LoopClock
+from emulators.standalone.airstar import StandingAirstar
+from emulators.standalone.control import bank_control
+from emulators.standalone.customers import NewCustomer
+from emulators.standalone.fault_control import FaultControl, described
+from emulators.standalone.http import HttpFace
+from emulators.standalone.journal import Journal
+from emulators.standalone.loop import ServedLoop
+from emulators.standalone.pace import Pace
+from emulators.standalone.process import ended_by_broken_rules, ended_by_signals
+from emulators.standalone.sockets import StandingSocketBank
+from emulators.standalone.standing import Site, Standing
+from emulators.standalone.web import Remembered
+from emulators.standalone.words import moment_ms, show_moment
+from emulators.streams import Streams
+
+BANKS: Final[dict[str, tuple[Callable[[Site], Standing], int]]] = {
+    "airstar": (StandingAirstar, 1),
+    "cmb": (partial(StandingSocketBank, "cmb"), 3),
+    "cmbc": (partial(StandingSocketBank, "cmbc"), 2),
+}
+"""Name -> how it is built, and how many ports it has, one after the other."""
+
+STATE_IS = "in memory only: fresh at every start and after POST /reset; the keys are kept"
+
+
+class Options(NamedTuple):
+    """What a person chose. ``customers`` None: those of the settings; ``port`` 0: any free ports."""
+
+    bank: str
+    host: str
+    port: int
+    control_port: int
+    speed: float
+    seed: int
+    start_ms: int
+    folder: Path
+    settings: Settings
+    customers: Sequence[NewCustomer] | None
+    always_open: bool
+
+
+class BankServer:
+    """Implements `emulators.standalone.control.StandAlone`. ``entropy`` gives bytes that nobody can foresee."""
+
+    def __init__(self, options: Options, loop: ServedLoop, entropy: Entropy) -> None:
+        self._options, self._loop, self._entropy = options, loop, entropy
+        settings = self._settings = options.settings
+        self._make, number = BANKS[options.bank]
+        self._ports = [options.port + n if options.port else 0 for n in range(number)]
+        self._start_ms = options.start_ms
+        self.seed = options.seed
+        self.page = int(settings["standalone.control.page"])
+        self.journal = Journal(settings["standalone.control.journal"])
+        self._calendars = Calendars(settings)
+        self._check(options.start_ms)
+        self.stopped: asyncio.Future[None] = loop.create_future()
+        clock = LoopClock(loop, options.start_ms)
+        self.pace = Pace(loop, clock, check=self._check, fastest=settings["standalone.control.fastest"],
+                         longest_ms=round(settings["standalone.control.longest_advance"] * MS_PER_DAY))
+        self.faults = FaultControl(self, clock)
+        self.standing = self._build(clock)
+        self._remembered = Remembered(bank_control(self), settings["standalone.control.answers"],
+                                      settings["standalone.http.body_limit"])
+        self._control = HttpFace(self._remembered, loop, settings["standalone.http.idle_s"])
+        self._control_port = 0
+
+    def _build(self, clock: LoopClock) -> Standing:
+        options = self._options
+        standing = self._make(Site(
+            self._loop, clock, Streams(self.seed), Trace(clock), self._settings, self._is_open, self._in_maintenance,
+            options.folder, self._entropy, self.journal))
+        for customer in self._first_customers(standing.currencies):
+            standing.add(customer)
+        return standing
+
+    def _first_customers(self, currencies: Sequence[str]) -> list[NewCustomer]:
+        if self._options.customers is not None:
+            return list(self._options.customers)
+        rows = self._settings["standalone.customers"]
+        return [NewCustomer.model_validate(row).kept_by(currencies) for row in rows]
+
+    # The bank's calendar
+
+    def _check(self, ms: int) -> None:
+        """`Misconfigured` for a moment that no calendar covers."""
+        self._calendars.bank_gate(self._options.bank, ms)
+
+    def _is_open(self, ms: int) -> bool:
+        return self._options.always_open or self._asked(lambda: self._calendars.bank_gate(self._options.bank, ms).open)
+
+    def _in_maintenance(self, ms: int) -> bool:
+        if self._options.always_open:
+            return False
+        return self._asked(lambda: self._calendars.maintenance(self._options.bank, ms).under_way)
+
+    def _asked(self, ask: Callable[[], bool]) -> bool:
+        """The end of the calendars is the end of the server, whoever came to it."""
+        try:
+            return ask()
+        except OutsideCalendar as outside:
+            self.stop(outside)
+            raise
+
+    # Serving
+
+    async def open(self) -> None:
+        """Listen for clients and for control."""
+        options = self._options
+        found = await self.standing.open(options.host, self._ports)
+        self._ports = list(found.values())
+        self._control_port = await self._control.listen(options.host, options.control_port)
+
+    async def close(self) -> None:
+        """End every connection and listen no more."""
+        await self.standing.close()
+        await self._control.close()
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Serve no longer; ``error`` is why, if it is not by wish."""
+        if self.stopped.done():
+            return
+        if error is None:
+            self.stopped.set_result(None)
+        else:
+            self.stopped.set_exception(error)
+
+    def shown(self) -> dict[str, Any]:
+        """What a client and a person need to know, once it listens."""
+        control = f"http://{self._options.host}:{self._control_port}"
+        return {
+            "bank": self._options.bank, "virtual_time": show_moment(self.pace.clock.now_ms()),
+            "speed": self._options.speed, "seed": self.seed, "addresses": self.standing.addresses(),
+            "control": control, "credentials": self.standing.credentials(), "customers": self.standing.customers(),
+            "state": STATE_IS,
+        }
+
+    # What the control interface asks
+
+    def customer_added(self, customer: NewCustomer) -> None:
+        """A customer by the control interface."""
+        self.standing.add(customer)
+
+    @property
+    def reset(self) -> Callable[[int | None, int | None], Awaitable[None]]:
+        return self._begin_again
+
+    async def _begin_again(self, seed: int | None, start_ms: int | None) -> None:
+        """A fresh bank on the same ports."""
+        self.pace.refuse_while_advancing()
+        if start_ms is not None:
+            self._check(start_ms)
+            self._start_ms = start_ms
+        if seed is not None:
+            self.seed = seed
+        await self.standing.close()
+        self._loop.begin_again()
+        clock = LoopClock(self._loop, self._start_ms)
+        self.pace.clock = self.faults.clock = clock
+        self.journal.clear()
+        self._remembered.forget()
+        self.standing = self._build(clock)
+        try:
+            await self.standing.open(self._options.host, self._ports)
+        except Misconfigured as taken:  # somebody was quicker: without its ports the bank is nothing
+            self.stop(taken)
+            raise
+
+    def fault_table(self) -> dict[str, dict[str, Any]]:
+        """As `emulators.standalone.fault_control.FaultPort` says."""
+        return described(self.standing.faults, self.standing.aim)
+
+    def put_fault(self, name: str, params: Mapping[str, Any]) -> str:
+        return self.standing.put_fault(name, params)
+
+    def clear_fault(self, fault_id: str) -> None:
+        self.standing.clear_fault(fault_id)
+
+    def faults_in_force(self) -> list[dict[str, Any]]:
+        return self.standing.faults_in_force()
+
+
+def serve(options: Options, entropy: Entropy, announce: Callable[[dict[str, Any]], None]) -> None:
+    """Serve until SIGINT or SIGTERM; ``announce`` is called once everything listens."""
+    loop = ServedLoop(options.speed)
+    try:
+        server = BankServer(options, loop, entropy)
+        loop.set_exception_handler(ended_by_broken_rules(server.stop))
+        with ended_by_signals(server.stop, loop):
+            loop.run_until_complete(until_stopped(server, announce))
+    finally:
+        loop.close()
+
+
+async def until_stopped(server: BankServer, announce: Callable[[dict[str, Any]], None]) -> None:
+    """Open, announce, wait for the end, close."""
+    try:
+        await server.open()
+        announce(server.shown())
+        await server.stopped
+    finally:
+        await server.close()
+
+
+def start_of(text: str, now_ms: int) -> int:
+    """``now`` or a Hong Kong time in epoch ms; `Misconfigured` for anything else."""
+    if text == "now":
+        return now_ms // MS_PER_S * MS_PER_S
+    try:
+        return moment_ms(text)
+    except ValueError as error:
+        raise Misconfigured(str(error), where="--start", remedy="or 'now'") from None

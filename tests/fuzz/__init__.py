@@ -1,0 +1,1 @@
+"""Fuzzing of the socket codec: `properties` says what must hold, ``python -m tests.fuzz`` searches with atheris."""

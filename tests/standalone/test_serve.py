@@ -1,0 +1,131 @@
+"""`nostro serve`: core and banks in one paced process, driven over HTTP."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import PATIENCE_S, Process
+
+SCENARIO = """
+name: served
+title: One customer, served
+start: 2026-03-12 09:00
+end: 2026-03-12 18:00
+seed: 5
+settings:
+  sim.airstar.outcome.deposit: [[SUCCESS, 1.0]]
+  sim.airstar.outcome.withdrawal: [[SUCCESS, 1.0]]
+  sim.airstar.result.delay: [[1.0, 5.0, 5.0]]
+  sim.cmb.outcome: [[0, 1.0]]
+  sim.cmb.unknown.share: 0.0
+customers:
+  - {id: chan, cards: [airstar, cmb], balances: {HKD: 1000}, at_bank: {HKD: "9,000"}}
+expect: []
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    file = tmp_path_factory.mktemp("serve") / "served.yaml"
+    file.write_text(SCENARIO)
+    command = [sys.executable, "-m", "api.cli", "serve", str(file), "--paused", "--port", "0", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None and process.stderr is not None
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        one = Process(process, json.loads(line))
+        yield one
+        code, said, complained = one.stop(), process.stdout.read(), process.stderr.read()
+        assert (code, said, complained) == (0, "", ""), complained
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def events(served: Process, after: int, kind: str) -> list[dict[str, Any]]:
+    return [event for event in served.get("/events", after=after)["events"] if event["kind"] == kind]
+
+
+@pytest.mark.parametrize("channel", ["airstar", "cmb"])
+def test_a_wish_becomes_money_at_both_ends(served: Process, channel: str) -> None:
+    assert served.control.get("/health").text == "ok"
+    for kind, by, op in (("deposit", "app", "collect"), ("withdrawal", "app", "pay"), ("deposit", "bank", "collect")):
+        asked = {"kind": kind, "customer": "chan", "channel": channel, "ccy": "HKD", "amount": "100.00", "by": by}
+        after = served.post("/wishes", asked, 202)["events_after"]
+        served.advance("10m")
+        booked = events(served, after, "bank.book")
+        assert [(event["data"]["bank"], event["data"]["op"], event["data"]["amount"]) for event in booked] == [
+            (channel, op, 10_000)]
+        last = events(served, after, "procedure")[-1]
+        assert last["data"]["to"].startswith("end_ok"), last
+    assert served.control.get("/health").text == "ok"
+    assert sum(served.get("/state")["procedures"]["cash_withdraw"].values()) >= 1
+
+
+def test_banks_say_whether_they_are_connected(served: Process) -> None:
+    banks = served.get("/state")["banks"]
+    assert banks["cmb"]["line"] == {"connected": True, "active": "primary", "standing": ["primary"]}
+    assert banks["airstar"]["open"] is True
+
+
+def test_a_dropped_exit_server_is_left_for_the_other(served: Process) -> None:
+    before = served.get("/state")["events"]
+    put = served.post("/faults", {"fault": "cmb.drop", "for": "30m"}, 201)
+    served.advance("1m")
+    assert served.get("/state")["banks"]["cmb"]["line"]["active"] == "backup"
+    told = [(event["data"]["rule"], event["data"]["phase"]) for event in events(served, before, "alert")]
+    assert told[0] == ("SOCK-01", "raised")
+    standing = [alert["rule"] for alert in served.get("/alerts")["alerts"]]
+    assert ("SOCK-01" in standing) is (("SOCK-01", "cleared") not in told)
+    assert served.delete(f"/faults/{put['id']}") == {"cleared": put["id"]}
+    served.advance("20m")
+    assert served.get("/state")["banks"]["cmb"]["line"]["active"] == "primary"
+
+
+WISH = {"kind": "deposit", "customer": "chan", "channel": "airstar", "ccy": "HKD", "amount": "1.00"}
+WRONG = [
+    ("/wishes", WISH | {"customer": "nobody"}, 404, r"there are: chan"),
+    ("/wishes", WISH | {"channel": "icbc_x"}, 422, r"^channel: .*airstar"),
+    ("/wishes", WISH | {"ccy": "USD"}, 422, r"^ccy: market HK takes HKD"),
+    ("/wishes", WISH | {"amount": "1"}, 422, r"^amount: "),
+    ("/faults", {"fault": "cmb.dropp"}, 422, r"nearest: cmb.*\.drop"),
+    ("/clock", {"to": "2026-03-12 08:00"}, 422, r"backwards"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "says"), WRONG)
+def test_what_is_wrong_is_said_in_a_sentence(served: Process, path: str, body: Any, status: int, says: str) -> None:
+    error = served.post(path, body, status)["error"]
+    assert re.search(says, error), error
+
+
+def test_a_repeated_key_wishes_once(served: Process) -> None:
+    first = served.post("/wishes", WISH, 202, key="w1")
+    assert served.post("/wishes", WISH, 202, key="w1") == first
+    served.advance("10m")
+    assert len(events(served, first["events_after"], "bank.book")) == 1
+
+
+def test_the_end_of_the_scenario_pauses_it(served: Process) -> None:
+    assert "18:00:00" in served.post("/clock", {"to": "2026-03-12 18:30"}, 409)["error"]
+    state = served.get("/state")
+    assert (state["ended"], state["broken"], state["clock"]["paused"]) == (True, False, True)
+    served.advance("1h")  # it can be looked at further
+    assert served.control.get("/health").text == "ok"
+
+
+def test_a_port_in_use_is_refused(tmp_path: Path, served: Process) -> None:
+    file = tmp_path / "served.yaml"
+    file.write_text(SCENARIO)
+    port = served.said["control"].rpartition(":")[2]
+    done = subprocess.run([sys.executable, "-m", "api.cli", "serve", str(file), "--port", port], capture_output=True,
+                          text=True, timeout=4 * PATIENCE_S, check=False)  # fmt: skip
+    assert done.returncode == 2 and "in use" in done.stderr, done
