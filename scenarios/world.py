@@ -154,7 +154,9 @@ class World:
         self._life = Life()
         self.core = Core(Surroundings(
             self.settings, self.databases, self.clock, self.trace, CoreLocks(self.locks, self._life), self.rpc,
-            self.calendars, self.airstar.line(self._life), accounts, f"core-{self.kills + 1}"))
+            self.calendars, self.airstar.line(self._life),
+            {name: bank.lines(self._life) for name, bank in self.sockets.items()}, accounts,
+            f"core-{self.kills + 1}"))
         for job in self._stopped:
             self._pause(job)
         await self.core.start()
@@ -208,7 +210,7 @@ class World:
     async def _deposit(self, core: Core, arrival: Arrival) -> None:
         customer = self.customers[arrival.customer]
         bank = self.names.deposit_channels[arrival.channel]
-        refused = await core.airstar_deposits.submit(
+        refused = await core.deposits_at[bank].submit(
             customer.uid, customer.trade_acc_ids[0], Market[arrival.market], self.card_id(customer, bank),
             customer.cards[bank].number, arrival.ccy, arrival.amount)
         if isinstance(refused, Refusal):
@@ -403,7 +405,8 @@ class World:
 
     async def query_bank(self, apply_id: int, operator: str) -> str:
         """Press "Query bank" on a deposit application."""
-        code = await self._served(lambda core: core.airstar_deposits.query_bank(apply_id, operator))
+        bank, _ = await self.application(apply_id)
+        code = await self._served(lambda core: core.deposits_at[bank].query_bank(apply_id, operator))
         self.trace.emit("staff", operator, {"operator": operator, "role": "frontline_ops", "action": "QueryBank",
                                             "subject": f"A{apply_id}", "result": code.name})
         return code.name
@@ -432,11 +435,22 @@ class World:
         if action.do == "QueryBank" and action.on is not None and action.on.kind == "deposit":
             await self.query_bank(number, operator)
         elif action.do == "QueryBank":
-            await self._served(lambda core: core.airstar_withdrawals.query_bank(wish.procedure or 0))
+            await self._query_withdrawal(number, wish.procedure or 0, operator)
         elif action.do == "SuspendMandate":
             await self._suspend(self.banks[wish.channel], wish.uid)
         else:
             await self.press(action.do, wish.procedure or 0, operator, action.by, remark, given)
+
+    async def _query_withdrawal(self, task_id: int, procedure_id: int, operator: str) -> None:
+        """Ask the bank about a withdrawal; only a bank-securities transfer has a bank that can be asked."""
+        shown = await self.procedure(procedure_id)
+        bank = shown["transfer_dest_bank"] if shown is not None else ""
+        asked = bank in self.core.withdrawals_at
+        if asked:
+            await self._served(lambda core: core.withdrawals_at[bank].query_bank(procedure_id))
+        self.trace.emit("staff", operator, {
+            "operator": operator, "role": "frontline_ops", "action": "QueryBank", "subject": f"T{task_id}",
+            "result": "OK" if asked else "NOT_FOUND"})
 
     async def _suspend(self, bank: BankInWorld, uid: int) -> None:
         """The customer ends the authorization at the bank."""

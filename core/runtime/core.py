@@ -44,7 +44,6 @@ from core.withdrawals.airstar import AirstarWithdrawals
 from core.withdrawals.auto_settings import RESET, AutoSettings
 from core.withdrawals.tasks import Task, Withdrawals
 
-
 FLAVOURS = {"cmb": CMB, "cmbc": CMBC}
 
 
@@ -138,8 +137,9 @@ class Core:
         self._owners.update({
             "TELL_DEPOSIT": self.applications.closed, "TELL_WITHDRAW": self.withdrawals.closed,
             "INSTRUCT": self._instruct})
-        for room in (self.airstar_deposits, self.withdrawals, self.airstar_withdrawals, *self.sockets.values()):
-            self.jobs.register(room.handlers)
+        for handlers in (self.airstar_deposits.handlers, self.withdrawals.handlers, self.airstar_withdrawals.handlers,
+                         *(rooms.handlers for rooms in self.sockets.values())):
+            self.jobs.register(handlers)
         self.timetable = Timetable(
             databases.primary, clock, trace, given.locks, given.worker, settings, given.calendars, self._scheduled(),
             self.spawn)

@@ -107,7 +107,7 @@ class SocketBankRooms:
         self.on_reconnect: Callable[[], object] | None = None  # asks for a run of the recovery job, where it is a job
         self.pushes.on_gap = self._gap
         self._spawn: Callable[[Any], object] = asyncio.ensure_future
-        self._recovering = False
+        self._recovering = self._wanted = False
 
     @property
     def handlers(self) -> dict[str, Any]:
@@ -142,6 +142,7 @@ class SocketBankRooms:
         self._recover_soon()
 
     def _recover_soon(self) -> None:
+        self._wanted = True
         if self.on_reconnect is not None:
             self.on_reconnect()
         elif not self._recovering:
@@ -152,7 +153,7 @@ class SocketBankRooms:
         try:
             for _ in range(RECOVERY_TRIES):
                 try:
-                    await self.recovery.run()
+                    await self.recover()
                     return
                 except OutcomeUnknown as silence:
                     error = str(silence)
@@ -162,8 +163,12 @@ class SocketBankRooms:
             self._recovering = False
 
     async def recover(self) -> Report:
-        """One run of the recovery, for the timetable and for people."""
-        return await self.recovery.run()
+        """One run of the recovery, for the timetable and for people; another if one was asked for meanwhile."""
+        while True:
+            self._wanted = False
+            report = await self.recovery.run()
+            if not self._wanted:
+                return report
 
     # Signing
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from core.banks.socket.line import Dial, Line, Listener
+from core.runtime.socket_bank import DayLists
 from core.wire.socket import RefusedMessage
-from core.wire.socket.messages import Message
+from core.wire.socket.messages import ListItem, Message
 from scenarios.banks.bank import DeathTraps, Life
 
 
@@ -93,3 +94,16 @@ class CoreLine:
         if not self._life.over:
             self._end()
             self._listener.lost(reason)
+
+
+class CoreDayLists:
+    """Day lists as one core fetches them: a dead core asks for none and hears none."""
+
+    def __init__(self, day_lists: DayLists, life: Life) -> None:
+        self._day_lists, self._life = day_lists, life
+
+    async def items(self, since_seq: int, business_date: str = "") -> tuple[ListItem, ...]:
+        self._life.check()
+        items = await self._day_lists.items(since_seq, business_date)
+        self._life.check()
+        return items

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from core.banks.socket.day_list import DayListClient
 from core.banks.socket.line import Dial, SocketDialer
 from core.cards.agreements import Agreements
 from core.clock import US_PER_S
 from core.domain import MandateStatus, Market
+from core.runtime.socket_bank import DayLists, SocketLines
 from core.storage import Databases
 from core.wire.sm2 import FastSm2, KeyPair, Sm2
 from core.wire.socket import CMB, CMBC, BankIdentity, BrokerIdentity, Flavour, FrameType
 from core.wire.socket import messages as m
 from emulators.bst.bank import ALL_MARKETS, SocketBank
+from emulators.bst.day_list import day_list_app
 from emulators.bst.faults import BACKUP, FAULTS, PRIMARY, Strikes
-from emulators.bst.line import MessageDialer
+from emulators.bst.line import MessageDayLists, MessageDialer
 from emulators.bst.server import Keys
 from emulators.bst.values import link_latency
 from emulators.cmb import cmb_bank
@@ -24,12 +27,15 @@ from emulators.office import Truth
 from emulators.streams import lognormal_from
 from scenarios.accounts import holder_of
 from scenarios.banks.bank import Life, Site, Tell
-from scenarios.banks.socket_lines import CoreDial
+from scenarios.banks.socket_lines import CoreDayLists, CoreDial
 from scenarios.population import BankCard, Customer
 from scenarios.workload import Kind
 
 SOCKET_BANKS: Final[dict[str, tuple[Flavour, Callable[..., SocketBank]]]] = {
     "cmb": (CMB, cmb_bank), "cmbc": (CMBC, cmbc_bank)}
+
+DAY_LIST_BANKS: Final = ("cmb",)
+"""Whose missed pushes are fetched outside the socket (gaps.md A-42, B-43)."""
 
 _POINTS: Final = (
     ("send", "transfer", m.WITHDRAWAL, FrameType.RESPONSE), ("send", "collect", m.DEPOSIT, FrameType.RESPONSE),
@@ -66,6 +72,7 @@ class SocketBankInWorld:
                          keys=self._keys)
         self._addresses: dict[str, str] = {}
         self._dial: Dial
+        self._day_lists: DayLists | None = None
 
     # Keys: made for this run only, from its streams
 
@@ -91,6 +98,10 @@ class SocketBankInWorld:
             servers = {address: self.bank.servers[server] for server, address in addresses.items()}
             latency = link_latency(self.name, settings, site.streams(f"{self.name}.line"))
             self._dial = MessageDialer(servers, site.loop, latency, broker=settings["socket.broker"])
+            if self.name in DAY_LIST_BANKS:
+                self._day_lists = MessageDayLists(
+                    self.bank, site.loop, link_latency(self.name, settings, site.streams(f"{self.name}.day_list")),
+                    timeout_s=settings["socket.response_wait_s"])
             return
         latency_us = lognormal_from(settings[f"sim.{self.name}.link.median"] * US_PER_S,
                                     settings[f"sim.{self.name}.link.p99"] * US_PER_S)
@@ -102,15 +113,31 @@ class SocketBankInWorld:
         self._dial = SocketDialer(self._flavour, identity, self._sm2, self._entropy("broker"),
                                   limit=settings["socket.frame.limit"],
                                   handshake_wait_s=settings["socket.handshake_wait_s"])
+        if self.name in DAY_LIST_BANKS:
+            self._day_lists = await self._day_list_client(identity)
+
+    async def _day_list_client(self, identity: BrokerIdentity) -> DayListClient:
+        site, settings = self._site, self._site.settings
+        trip = link_latency(self.name, settings, site.streams(f"{self.name}.day_list"))
+        endpoint = await site.places.endpoint(
+            day_list_app(self.bank, self._keys), f"{self.name}-day-list", lambda: trip() + trip())
+
+        async def fetch(target: str, signature: str) -> tuple[int, bytes]:
+            return await endpoint.send("GET", target, {"x-signature": signature}, b"",
+                                       settings["socket.response_wait_s"])
+
+        return DayListClient(self._flavour, identity, self._sm2, self._entropy("day-list"), site.clock, fetch)
 
     async def close(self) -> None:
         """Both exit servers end."""
         for server in self.bank.servers.values():
             await server.close()
 
-    def dial(self, life: Life) -> Dial:
-        """How one core connects to the exit servers, by their addresses in the settings."""
-        return CoreDial(self.name, self._dial, self._addresses, life, self._site.traps)
+    def lines(self, life: Life) -> SocketLines:
+        """How one core connects to the exit servers, by their addresses in the settings, and fetches day lists."""
+        day_lists = self._day_lists
+        return SocketLines(CoreDial(self.name, self._dial, self._addresses, life, self._site.traps),
+                           None if day_lists is None else CoreDayLists(day_lists, life))
 
     # Customers
 

@@ -142,7 +142,7 @@ class Connection:
             self._asked(message)
 
     def refused(self, error: RefusedMessage) -> None:
-        """Something came that cannot be accepted: the bank is told, and whoever waits for it knows no more than before."""
+        """Something came that cannot be accepted: the bank is told; whoever waits for it knows no more than before."""
         self._heard_us = self._clock.now_us()
         self.send(m.rejection(error, self._stamps.next(), *self._parties, Party.BROKER))
         if isinstance(error, BadSignature):

@@ -115,8 +115,6 @@ class ExitServers:
             self._wake.clear()
             stands = await self._advance()
             failures = 0 if stands else failures + 1
-            if self._stopping:
-                return
             await self._rest(failures)
 
     async def _rest(self, failures: int) -> None:

@@ -322,6 +322,8 @@ Body = (
     | TransferAnswer | TransferResult | Query | QueryAnswer | ListRequest | DayList | SignNotice | ReversalRequest
     | ReconciliationRequest | ReconciliationList
 )  # fmt: skip
+Pushed = DepositPush | TransferResult | BankWithdrawal | SignNotice
+"""What the bank numbers and pushes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,32 +472,32 @@ def rejection(of: RefusedMessage, stamp: Stamp, sender: str, receiver: str, init
 # --- pushes out of a day list -----------------------------------------------------------------------------------
 
 
-def _deposit_of(item: ListItem) -> Body:
+def _deposit_of(item: ListItem) -> Pushed:
     return DepositPush(
         item.transfer_ref, item.push_seq, item.name, item.card_no, item.ccy, item.amount, item.market,
         item.account, item.cert_type, item.cert_no,
     )  # fmt: skip
 
 
-def _withdrawal_of(item: ListItem) -> Body:
+def _withdrawal_of(item: ListItem) -> Pushed:
     return BankWithdrawal(
         item.transfer_ref, item.push_seq, item.name, item.card_no, item.ccy, item.amount, item.market,
         item.account, item.cert_type, item.cert_no,
     )  # fmt: skip
 
 
-def _result_of(item: ListItem) -> Body:
+def _result_of(item: ListItem) -> Pushed:
     return TransferResult(item.transfer_ref, item.push_seq, item.code, item.ccy, item.amount)
 
 
-def _notice_of(item: ListItem) -> Body:
+def _notice_of(item: ListItem) -> Pushed:
     return SignNotice(
         item.push_seq, Signing(item.kind.value), item.name, item.card_no, item.market,
         item.account, item.cert_type, item.cert_no,
     )  # fmt: skip
 
 
-_PUSHES: Final[dict[ListKind, tuple[str, Callable[[ListItem], Body]]]] = {
+_PUSHES: Final[dict[ListKind, tuple[str, Callable[[ListItem], Pushed]]]] = {
     ListKind.DEPOSIT: (DEPOSIT_PUSH, _deposit_of),
     ListKind.WITHDRAWAL: (BANK_WITHDRAWAL, _withdrawal_of),
     ListKind.RESULT: (TRANSFER_RESULT, _result_of),
@@ -504,7 +506,7 @@ _PUSHES: Final[dict[ListKind, tuple[str, Callable[[ListItem], Body]]]] = {
 }
 
 
-def push_of(item: ListItem) -> tuple[str, Body]:
+def push_of(item: ListItem) -> tuple[str, Pushed]:
     """(command, body) of the push that an entry of a day list stands for (B-43: missing entries are injected)."""
     command, rebuild = _PUSHES[item.kind]
     return command, rebuild(item)
