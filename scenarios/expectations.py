@@ -18,6 +18,7 @@ from scenarios.schema import (
     ApplicationsExpected,
     BalanceExpected,
     BankEffectsExpected,
+    ConnectionsExpected,
     Counted,
     DepositsExpected,
     JobsExpected,
@@ -26,7 +27,9 @@ from scenarios.schema import (
     NoticesExpected,
     ProcedureExpected,
     Quantity,
+    RecoveredExpected,
     RefusalsExpected,
+    SendingsExpected,
     Target,
     TasksExpected,
     WithdrawalsExpected,
@@ -83,6 +86,15 @@ class Facts(Protocol):
 
     def bank_effects(self, target: Target, op: str | None) -> int:
         """Postings of the bank's own book for the target."""
+
+    def sendings(self, target: Target) -> int:
+        """Instructions sent to the bank for the target."""
+
+    def connections(self, bank: str, server: str | None, phase: str | None) -> int:
+        """What connections to a bank's exit servers went through."""
+
+    def recovered(self, bank: str) -> int:
+        """Pushes of a bank that were fetched after nobody had heard them."""
 
     def alerts(self, rule: str | None, severity: str | None) -> int:
         """Alerts raised."""
@@ -175,6 +187,24 @@ def _(expected: TasksExpected, facts: Facts) -> list[_Compared]:
 @_compare.register
 def _(expected: BankEffectsExpected, facts: Facts) -> list[_Compared]:
     return _counted(expected, facts.bank_effects(expected.of, expected.op), facts.bank_effects(expected.of, None))
+
+
+@_compare.register
+def _(expected: SendingsExpected, facts: Facts) -> list[_Compared]:
+    found = facts.sendings(expected.of)
+    return _counted(expected, found, found)
+
+
+@_compare.register
+def _(expected: ConnectionsExpected, facts: Facts) -> list[_Compared]:
+    found = facts.connections(expected.bank, expected.server, expected.phase)
+    return _counted(expected, found, facts.connections(expected.bank, None, None))
+
+
+@_compare.register
+def _(expected: RecoveredExpected, facts: Facts) -> list[_Compared]:
+    found = facts.recovered(expected.bank)
+    return _counted(expected, found, found)
 
 
 @_compare.register

@@ -14,6 +14,8 @@ from scenarios.schema import ENDED, OPEN, Target
 Who = str | int
 
 
+INSTRUCTIONS = ("deposit", "withdraw")
+"""Messages to a bank that order it to move money, whichever bank it is."""
 _OF_PROCEDURE = re.compile(r"P\d+:")
 """How the idempotency keys of SBA's postings begin."""
 
@@ -48,6 +50,9 @@ class RunFacts:
         self._histories: dict[int, list[Step]] = {}
         self._refs: dict[int, list[str]] = {}
         self._effects: dict[str, list[str]] = {}
+        self._sendings: Counter[str] = Counter()
+        self._lines: Counter[tuple[str, str, str]] = Counter()
+        self._recovered: Counter[str] = Counter()
         self._foreign: Counter[tuple[int, str]] = Counter()
         self._alerts: Counter[tuple[str, str]] = Counter()
         self._contradicted: dict[str, None] = {}
@@ -57,7 +62,8 @@ class RunFacts:
         self._readers: dict[str, Callable[[Event], None]] = {
             "procedure": self._on_procedure, "apply": self._on_wish, "task": self._on_wish, "note": self._on_note,
             "alert": self._on_alert, "job": self._on_job, "notify": self._on_notify, "refused": self._on_refused,
-            "bank.book": self._on_book, "posting": self._on_posting}
+            "bank.book": self._on_book, "posting": self._on_posting, "bank.request": self._on_request,
+            "bank.line": self._on_line, "recovery": self._on_recovery}
 
     def __call__(self, event: Event) -> None:
         reader = self._readers.get(event[2])
@@ -105,6 +111,16 @@ class RunFacts:
 
     def _on_book(self, event: Event) -> None:
         self._effects.setdefault(event[4]["ref"], []).append(event[4]["op"])
+
+    def _on_request(self, event: Event) -> None:
+        if event[4]["message"] in INSTRUCTIONS:
+            self._sendings[event[4]["ref"]] += 1
+
+    def _on_line(self, event: Event) -> None:
+        self._lines[event[4]["bank"], event[4]["server"], event[4]["phase"]] += 1
+
+    def _on_recovery(self, event: Event) -> None:
+        self._recovered[event[4]["bank"]] += event[4]["injected"]
 
     def _on_posting(self, event: Event) -> None:
         data = event[4]
@@ -171,12 +187,24 @@ class RunFacts:
         return self._balance(customer, ccy)
 
     def bank_effects(self, target: Target, op: str | None) -> int:
+        return sum(op in (None, done) for ref in self._references_of(target) for done in self._effects.get(ref, []))
+
+    def sendings(self, target: Target) -> int:
+        return sum(self._sendings[ref] for ref in self._references_of(target))
+
+    def _references_of(self, target: Target) -> list[str]:
+        """The references under which the bank knows an Apply or the Procedure of a Task."""
         found = self.wish(target)
         if found is None:
-            return 0
-        procedure = found[1].procedure
-        refs = [found[1].ref] if target.kind == "deposit" else self._refs.get(procedure or 0, [])
-        return sum(op in (None, done) for ref in refs for done in self._effects.get(ref, []))
+            return []
+        return [found[1].ref] if target.kind == "deposit" else self._refs.get(found[1].procedure or 0, [])
+
+    def connections(self, bank: str, server: str | None, phase: str | None) -> int:
+        return sum(n for (of, a, b), n in self._lines.items()
+                   if of == bank and server in (None, a) and phase in (None, b))
+
+    def recovered(self, bank: str) -> int:
+        return self._recovered[bank]
 
     # For the reconciliation
 

@@ -39,6 +39,7 @@ from scenarios.schema import (
     RecordedDeposit,
     RecordedIn,
     Scenario,
+    SendingsExpected,
     Target,
     Withdrawals,
     full_moment_ms,
@@ -704,7 +705,7 @@ def _targets(scenario: Scenario) -> Iterator[tuple[KeyPath, Target]]:
         if action.on is not None:
             yield ("staff", "actions", index, "on"), action.on
     for index, expectation in enumerate(scenario.expect):
-        if isinstance(expectation, ProcedureExpected | BankEffectsExpected):
+        if isinstance(expectation, ProcedureExpected | BankEffectsExpected | SendingsExpected):
             yield ("expect", index, "of"), expectation.of
 
 

@@ -93,6 +93,8 @@ class Names:
     """Bank -> the currencies it carries in bank-securities transfers (gaps.md B-17); a bank not named carries all."""
     residents: tuple[str, ...] = ()
     """Banks that are in every world, whether anybody has a card there or not."""
+    exit_server_banks: tuple[str, ...] = ()
+    """Banks that are reached over a primary and a backup exit server."""
     unaimed: tuple[str, ...] = ()
     """Faults that strike whole lines: neither one customer's nor one direction's."""
     bank_operations: tuple[str, ...] = ("collect", "pay", "refund_collect", "return_pay")
@@ -430,6 +432,8 @@ WithdrawalChannel = Annotated[str, _name("withdrawal_channels", "withdrawal chan
 FaultName = Annotated[str, _name("faults", "fault"), _named("faults")]
 OperationName = Annotated[str, _name("operations", "operation"), _named("operations")]
 RoleName = Annotated[str, _name("roles", "role"), _named("roles")]
+ExitServerBank = Annotated[
+    str, _name("exit_server_banks", "bank with exit servers"), _named("exit_server_banks")]
 JobName = Annotated[str, _name("jobs", "job"), _named("jobs")]
 JobStateName = Annotated[str, _name("job_states", "job state"), _named("job_states")]
 AlertRule = Annotated[str, _name("alert_rules", "alert rule"), _named("alert_rules")]
@@ -877,6 +881,29 @@ class BankEffectsExpected(Counted):
     op: BankOperation | None = None
 
 
+class SendingsExpected(Counted):
+    """How often an instruction of one deposit or withdrawal was sent to its bank."""
+
+    that: Literal["sendings"]
+    of: Target
+
+
+class ConnectionsExpected(Counted):
+    """How often a connection to an exit server became the active one, was lost, or did not come about."""
+
+    that: Literal["connections"]
+    bank: ExitServerBank
+    server: Literal["primary", "backup"] | None = None
+    phase: Literal["active", "lost", "unreachable"]
+
+
+class RecoveredExpected(Counted):
+    """How many pushes that nobody had heard were fetched afterwards, and taken."""
+
+    that: Literal["recovered"]
+    bank: ExitServerBank
+
+
 class AlertsExpected(Counted):
     """How many alerts of a rule were raised."""
 
@@ -987,7 +1014,8 @@ class BalanceExpected(Strict):
 
 CountExpected = (
     DepositsExpected | WithdrawalsExpected | ApplicationsExpected | TasksExpected | BankEffectsExpected
-    | AlertsExpected | JobsExpected | NoticesExpected | RefusalsExpected
+    | SendingsExpected | ConnectionsExpected | RecoveredExpected | AlertsExpected | JobsExpected | NoticesExpected
+    | RefusalsExpected
 )
 AnyExpected = CountExpected | LatencyExpected | ProcedureExpected | BalanceExpected
 Expectation = Annotated[AnyExpected, Field(discriminator="that")]

@@ -221,10 +221,11 @@ class Sending:
     # Asking
 
     async def _ask(self, job: Job, send: Send, cutoff_ms: int | None) -> Answer | Verdict:
-        w, now = job.payload, self._clock.now_ms()
+        w = job.payload
         if not self._gateway.available:
             return self._later(job, NO_SERVER)
         answer = await self._gateway.query(w["ref"], w["asked"] + 1)
+        now = self._clock.now_ms()
         if answer.outcome in (Outcome.SUCCESS, Outcome.FAILED):
             return answer
         if answer.outcome is Outcome.PENDING:

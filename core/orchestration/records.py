@@ -271,6 +271,10 @@ IN_STATE = Statement(
                         _P.ext_status == bindparam("ext")).order_by(_P.id))
 DUE = Statement(
     select(_P.id, _P.ext_status).where(_P.status == "pending", _P.due_at <= bindparam("now")).order_by(_P.id))
+WAITING_FOR_BANK = Statement(
+    select(_P.id).join(proc_cash_withdraw, _W.procedure_id == _P.id)
+    .where(_P.status == "pending", _P.ext_status == "deduct_done", _W.transfer_dest_bank == bindparam("bank"))
+    .order_by(_P.id))
 CREATED_BETWEEN = Statement(
     select(_P.id, _P.biz_type, _P.status, _P.ext_status, _P.updated_at)
     .where(_P.created_at >= bindparam("since"), _P.created_at < bindparam("until")).order_by(_P.id))

@@ -441,6 +441,13 @@ class Sba:
             done += 1
         return done
 
+    async def channel_back(self, bank: str) -> int:
+        """The channel of a bank is there again: what waits for it looks at its gates now; returns how many."""
+        rows = await self._db.all(R.WAITING_FOR_BANK, {"bank": bank})
+        for (procedure_id,) in rows:
+            await self._gate(procedure_id)
+        return len(rows)
+
     async def resume_trading_day(self) -> int:
         """WaitingTradeJob: what waits for the trading day that has come (A-19); returns how many."""
         rows = await self._db.all(R.DUE, {"now": self._clock.now_ms()})

@@ -86,6 +86,7 @@ class SocketBankRooms:
     def __init__(self, bank: str, flavour: Flavour, lines: SocketLines, of: Shared) -> None:
         db: Database = of.databases.primary
         self.bank, self._clock, self._trace, self._accounts = bank, of.clock, of.trace, of.accounts
+        self._sba = of.sba
         self._retry_s: float = of.settings["socket.recovery.retry_s"]
         self.gateway = SocketGateway(bank, flavour, lines.dial, of.clock, of.trace, of.settings, self)
         self.agreements = of.agreements[bank]
@@ -135,8 +136,9 @@ class SocketBankRooms:
         return await self.pushes.last_push_seq()
 
     async def signed_on(self) -> None:
-        """A line stands again (`Inbound`): fetch what was missed."""
+        """A line stands again (`Inbound`): fetch what was missed, send what has waited for it."""
         self._recover_soon()
+        await self._sba.channel_back(self.bank)
 
     def _gap(self) -> None:
         self._recover_soon()

@@ -1,7 +1,8 @@
-"""Six small stories that a crash test tells again and again, and what must be the same at their end.
+"""Small stories that a crash test tells again and again, and what must be the same at their end.
 
-A story asks for one thing and says how long it lasts. Everything a crash could damage goes into a `Ledger of the
-end`: both books, the states, what the customer was told, what was alerted, and every movement at the bank.
+A story asks for one thing and says how long it lasts. Everything a crash could damage goes into an `End`: our book and
+those of the banks, the states, what the customer was told, what was alerted, and every movement at the banks. How a
+push came (heard, or fetched afterwards) is the only thing that a crash may change.
 """
 
 from __future__ import annotations
@@ -14,9 +15,20 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
-from core.domain import ApplyStatus, JobState, TaskStatus
+from core.domain import ApplyStatus, JobState, Market, TaskStatus
 from core.storage import Statement
-from core.storage.primary import applys, queue, refund, sba_list, task_flows, tasks
+from core.storage.primary import (
+    applys,
+    bst_push,
+    bst_transfer,
+    cmb_list,
+    ms_list,
+    queue,
+    refund,
+    sba_list,
+    task_flows,
+    tasks,
+)
 from core.storage.procedure import outbox, proc_info
 from tests.rig import Rig, play
 
@@ -30,7 +42,13 @@ TASKS = Statement(select(tasks.c.status, tasks.c.step, tasks.c.remark).order_by(
 ASSOCIATIONS = Statement(select(sba_list.c.task_id, sba_list.c.procedure_id).order_by(sba_list.c.task_id))
 STEPS = Statement(select(task_flows.c.task_id, task_flows.c.step, task_flows.c.action, task_flows.c.staff_id))
 REFUNDS = Statement(select(refund.c.state, refund.c.amount).order_by(refund.c.id))
-BUCKETS = ("available", "frozen", "in_transit")
+PUSHES = Statement(select(bst_push.c.bank, bst_push.c.push_seq, bst_push.c.dedup, bst_push.c.state, bst_push.c.reason)
+                   .order_by(bst_push.c.bank, bst_push.c.push_seq))
+TRANSFERS = Statement(select(
+    bst_transfer.c.bank, bst_transfer.c.transfer_ref, bst_transfer.c.kind, bst_transfer.c.state, bst_transfer.c.result)
+    .order_by(bst_transfer.c.bank, bst_transfer.c.transfer_ref))
+WISHES = {bank: Statement(select(table.c[ref], table.c.state, table.c.task_id).order_by(table.c[ref]))
+          for bank, table, ref in (("cmb", cmb_list, "bank_tx_seq"), ("cmbc", ms_list, "org_ref_no"))}
 
 
 class End(NamedTuple):
@@ -46,9 +64,16 @@ class End(NamedTuple):
     associations: list[tuple[int, int]]
     steps: Counter[tuple[int, str, str, str]]
     refunds: list[tuple[str, int]]
+    pushes: list[tuple[Any, ...]]
+    transfers: list[tuple[Any, ...]]
+    wishes: list[tuple[Any, ...]]
+    truth: dict[str, str]
     told: Counter[tuple[int, str]]
     alerts: Counter[str]
     left_over: list[Any]
+
+
+Begin = Callable[[Rig], Awaitable[Any]]
 
 
 @dataclass(frozen=True)
@@ -56,11 +81,22 @@ class CrashStory:
     """``begin`` asks for something; the story has ``lasts_s`` to end, ``start`` and ``settings`` as in `play`."""
 
     name: str
-    begin: Callable[[Rig], Awaitable[Any]]
+    begin: Begin
     lasts_s: float
     ends: str
     start: str = "2026-03-12 10:01"
     settings: dict[str, Any] = field(default_factory=dict)
+    bank: str = ""  # of a story at a socket bank
+
+    def play(self, told: Callable[[Rig], Awaitable[Any]]) -> Any:
+        """Tell it in a world where it can happen."""
+        cards = {"cards": (self.bank,)} if self.bank else {}
+        return play(told, start=self.start, settings=self.settings, **cards)
+
+    async def stand(self, rig: Rig) -> None:
+        """The beginning, once the bank's line stands."""
+        while self.bank and not rig.core.sockets[self.bank].gateway.available:
+            await asyncio.sleep(0.1)
 
 
 async def _deposit(rig: Rig) -> None:
@@ -101,6 +137,78 @@ async def _refunded_after(rig: Rig) -> None:
     await rig.deposit()
 
 
+# At CMB and CMBC: steady banks, whose results a story changes by faults
+
+
+def _pushed(bank: str, kind: Any, amount: int = 1_000_000) -> Begin:
+    """The customer begins a transfer at the bank, which tells us (source 2, or a wish for money)."""
+
+    async def begin(rig: Rig) -> None:
+        assert rig.world.banks[bank].ask(rig.customer("alice"), kind, Market.HK, "HKD", amount) == 0
+
+    return begin
+
+
+def _asked(bank: str, kind: str, *faults: tuple[str, dict[str, Any]]) -> Begin:
+    """The customer asks in our app (source 1); the bank does what these faults say, each once."""
+
+    async def begin(rig: Rig) -> None:
+        for name, parameters in faults:
+            rig.world.sockets[bank].bank.fault(name, count=1, **parameters)
+        await (rig.withdraw(channel=bank) if kind == "withdraw" else _collect(rig, bank))
+
+    return begin
+
+
+async def _collect(rig: Rig, bank: str) -> None:
+    alice = rig.customer("alice")
+    await rig.core.deposits_at[bank].submit(
+        alice.uid, alice.trade_acc_ids[0], int(Market.HK), rig.world.card_id(alice, bank), alice.cards[bank].number,
+        "HKD", 1_000_000)
+
+
+def _refused_later(bank: str) -> Begin:
+    """A withdrawal begun at the bank whose payment the bank then rejects: it is refused there."""
+
+    async def begin(rig: Rig) -> None:
+        rig.world.sockets[bank].bank.fault("reject", message="withdraw")
+        await _pushed(bank, "withdraw")(rig)
+
+    return begin
+
+
+def _steady(bank: str) -> dict[str, Any]:
+    return {f"sim.{bank}.outcome": [[0, 1.0]], f"sim.{bank}.unknown.share": 0.0}
+
+
+def _at(bank: str, name: str, begin: Begin, ends: str) -> CrashStory:
+    return CrashStory(f"{bank}_{name}", begin, 200, ends, settings=_steady(bank), bank=bank)
+
+
+DEPOSITED, PAID, REJECTED = "end_ok(deposit_ok)", "end_ok(transfer_done)", "end_reject"
+TOO_MUCH = 20_000_000  # twice what alice has with us
+LATE = ("answer_minus5", {"message": "withdraw", "late_s": 20})
+LOST = ("answer_minus5", {"message": "withdraw", "processed": False})
+LATER = ("answer_minus5", {"message": "withdraw", "at": "result", "late_s": 20})
+SOCKET_STORIES = (
+    _at("cmb", "deposit_pushed", _pushed("cmb", "deposit"), DEPOSITED),
+    _at("cmb", "deposit", _asked("cmb", "deposit"), DEPOSITED),
+    _at("cmb", "rejected_deposit", _asked("cmb", "deposit", ("reject", {"message": "deposit"})), ""),
+    _at("cmb", "withdrawal", _asked("cmb", "withdraw"), PAID),
+    _at("cmb", "rejected_withdrawal", _asked("cmb", "withdraw", ("reject", {"message": "withdraw"})), REJECTED),
+    _at("cmb", "minus5_and_paid_late", _asked("cmb", "withdraw", LATE), PAID),
+    _at("cmb", "minus5_and_paid_the_second_time", _asked("cmb", "withdraw", LOST), PAID),
+    _at("cmb", "result_minus5_then_0", _asked("cmb", "withdraw", LATER), PAID),
+    _at("cmb", "withdrawal_begun_at_the_bank", _pushed("cmb", "withdraw"), PAID),
+    _at("cmb", "withdrawal_refused_at_the_bank", _pushed("cmb", "withdraw", TOO_MUCH), ""),
+    _at("cmb", "withdrawal_begun_at_the_bank_and_rejected", _refused_later("cmb"), REJECTED),
+    # Where CMBC's code differs: the re-pull over the socket, ms_list, the payee's name in English letters.
+    _at("cmbc", "deposit_pushed", _pushed("cmbc", "deposit"), DEPOSITED),
+    _at("cmbc", "withdrawal", _asked("cmbc", "withdraw"), PAID),
+    _at("cmbc", "withdrawal_begun_at_the_bank", _pushed("cmbc", "withdraw"), PAID),
+    _at("cmbc", "withdrawal_refused_at_the_bank", _pushed("cmbc", "withdraw", TOO_MUCH), ""),
+)
+
 STORIES = {story.name: story for story in (
     CrashStory("deposit", _deposit, 200, "end_ok(deposit_ok)"),
     CrashStory("withdrawal", _withdraw, 200, "end_ok(transfer_done)"),
@@ -111,6 +219,7 @@ STORIES = {story.name: story for story in (
                start="2026-03-12 11:59:30"),
     CrashStory("refunded_before_credit", _refunded_before, 200, ""),
     CrashStory("refunded_after_credit", _refunded_after, 700, "end_ok(deposit_ok)"),
+    *SOCKET_STORIES,
 )}
 
 
@@ -133,13 +242,14 @@ def tell(story: CrashStory, kills_after: tuple[int, ...] = (), restart_ms: int =
             if commits in kills_after:
                 rig.world.kill(restart_ms)
 
+        await story.stand(rig)
         rig.world.watch_commits(after_commit)
         await story.begin(rig)
         await asyncio.sleep(story.lasts_s + len(kills_after) * (restart_ms / 1000 + 60))
         rig.world.watch_commits(None)
         return Told(await end_of(rig), commits, rig.world.kills)
 
-    return play(told, start=story.start, settings=story.settings)
+    return story.play(told)  # type: ignore[no-any-return]
 
 
 async def end_of(rig: Rig) -> End:
@@ -148,11 +258,13 @@ async def end_of(rig: Rig) -> End:
     shards = [row for key in sorted({f"{customer.uid % 100:02d}" for customer in world.customers})
               for row in await databases.primary.all(_applies(key), {})]
     procedures = await databases.procedure.all(PROCEDURES, {})
+    transfers = list(await databases.primary.all(TRANSFERS, {}))
+    wishes = [(bank, *row) for bank, of_bank in WISHES.items() for row in await databases.primary.all(of_bank, {})]
     return End(
         {f"{customer.id} {ccy}": await _money(rig, customer.id, ccy)
          for customer in world.customers for ccy in ("HKD", "USD")},
-        {f"{customer.id} {ccy}": world.bank.balance(customer.id, ccy)
-         for customer in world.customers for ccy in ("HKD", "USD")},
+        {f"{bank} {customer.id} {ccy}": at.balance(customer, ccy) for bank, at in world.banks.items()
+         for customer in world.customers if bank in customer.cards for ccy in ("HKD", "USD")},
         [(one["op"], one["ccy"], one["amount"]) for one in rig.of_kind("bank.book")],
         procedures,
         [await rig.way(number) for number in range(1, len(procedures) + 1)],
@@ -162,6 +274,10 @@ async def end_of(rig: Rig) -> End:
         list(await databases.primary.all(ASSOCIATIONS, {})),
         Counter(await databases.primary.all(STEPS, {})),
         list(await databases.primary.all(REFUNDS, {})),
+        list(await databases.primary.all(PUSHES, {})),
+        transfers,
+        wishes,
+        {ref: world.banks[bank].inquire(ref).status for bank, ref, *_ in (*transfers, *wishes)},
         Counter((one["uid"], one["event"]) for one in rig.of_kind("notify")),
         Counter(one["rule"] for one in rig.of_kind("alert", phase="raised")),
         [*await databases.procedure.all(PENDING_EFFECTS, {}), *await databases.primary.all(OPEN_JOBS, {})])

@@ -44,6 +44,7 @@ NAMES = Names(
     withdrawal_states=tuple(WITHDRAW.by_label),
     jobs=("AsbBstCreateResultJob", "AsbBstTransfer", "WithdrawDriveJob"),
     alert_rules=tuple(RULES),
+    exit_server_banks=("cmb",),
     reasons=("BANK_FAILED", "MANUAL_TRANSFER_FAILED"),
     notices=("WITHDRAW_DEFERRED", "DEPOSIT_OK"),
 )
@@ -98,6 +99,9 @@ expect:
      reason: BANK_FAILED, transaction_date: 20260312, deferred_to: [2026-03-13], ended_by: 17:00, state: end_reject}
   - {that: balance, customer: alice, ccy: HKD, available: "989.50", frozen: 0}
   - {that: bank_effects, of: {customer: alice, withdrawal: 1}, op: pay, equals: 1}
+  - {that: sendings, of: {customer: alice, withdrawal: 1}, equals: 1}
+  - {that: connections, bank: cmb, server: backup, phase: active, equals: 0}
+  - {that: recovered, bank: cmb, equals: 0}
   - {that: alerts, rule: AIRSTAR-06, at_most: 1}
   - {that: jobs, job: AsbBstTransfer, state: DONE, retries: 10, equals: 1}
   - {that: notices, event: DEPOSIT_OK, at_least: 0}

@@ -56,6 +56,15 @@ class GivenFacts:
     def bank_effects(self, target: Target, op: str | None) -> int:
         return self._count("bank_effects", str(target), op)
 
+    def sendings(self, target: Target) -> int:
+        return self._count("sendings", str(target))
+
+    def connections(self, bank: str, server: str | None, phase: str | None) -> int:
+        return self._count("connections", bank, server, phase)
+
+    def recovered(self, bank: str) -> int:
+        return self._count("recovered", bank)
+
     def alerts(self, rule: str | None, severity: str | None) -> int:
         return self._count("alerts", rule, severity)
 
@@ -97,6 +106,10 @@ COUNTED = [
     ("{that: tasks, status: FAILED, channel: hsbc, ", ("tasks", "FAILED", "hsbc", None)),
     ("{that: bank_effects, of: {customer: alice, withdrawal: 1}, op: pay, ",
      ("bank_effects", "withdrawal 1 of alice", "pay")),
+    ("{that: sendings, of: {customer: alice, withdrawal: 1}, ", ("sendings", "withdrawal 1 of alice")),
+    ("{that: connections, bank: cmb, server: backup, phase: active, ", ("connections", "cmb", "backup", "active")),
+    ("{that: connections, bank: cmb, phase: lost, ", ("connections", "cmb", None, "lost")),
+    ("{that: recovered, bank: cmb, ", ("recovered", "cmb")),
     ("{that: alerts, rule: AIRSTAR-06, severity: High, ", ("alerts", "AIRSTAR-06", "High")),
     ("{that: jobs, job: AsbBstTransfer, state: EXCEPTION, retries: 10, ", ("jobs", "AsbBstTransfer", "EXCEPTION", 10)),
     ("{that: notices, event: DEPOSIT_OK, customer: alice, ", ("notices", "DEPOSIT_OK", "alice")),

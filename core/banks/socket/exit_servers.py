@@ -62,7 +62,7 @@ class ExitServers:
         self._standing: dict[str, Connection] = {}
         self._prefer = PRIMARY
         self._alerted = self._stopping = False
-        self._switched_us: int | None = None
+        self._switched_us: int | None = None  # the latest switch after a -5
         self._switch = ""
         self._wake = asyncio.Event()
         self._spawn: Callable[[Any], object] = asyncio.ensure_future
@@ -133,7 +133,11 @@ class ExitServers:
             return None
         if primary is None:
             return self._waits_s[-1]
-        return max(0.0, (primary.since_us + self._steady_us - self._clock.now_us()) / US_PER_S)
+        return max(0.0, (self._returns_us(primary) - self._clock.now_us()) / US_PER_S)
+
+    def _returns_us(self, primary: Connection) -> int:
+        """When the primary, which stands, has been steady for long enough: without a break, and without a -5."""
+        return max(primary.since_us, self._switched_us or 0) + self._steady_us
 
     async def _advance(self) -> bool:
         """One look at how things are; False if no server could be made active."""
@@ -153,7 +157,7 @@ class ExitServers:
         primary = self._standing.get(PRIMARY)
         if primary is None:
             primary = await self._connect(PRIMARY)
-        if primary is not None and self._clock.now_us() - primary.since_us >= self._steady_us:
+        if primary is not None and self._clock.now_us() >= self._returns_us(primary):
             await self._make_active(PRIMARY)
 
     async def _make_active(self, server: str) -> bool:
