@@ -6,6 +6,7 @@ Sending (gaps.md B-08, A-42; SOCK-07, SOCK-11):
   server. Only "never heard of it" leads to another sending, under the same reference, once for each server.
 * A definite refusal ends it. -2 is sent once more, -3 never again by a machine, -9 at the opening of the window; if
   the market's cutoff comes first, the bank is asked, and what it never had fails.
+* What people have decided meanwhile is not sent: they are asked for (`Wanted`) before each sending.
 * What was taken on waits for the bank's push; the queries on the ladder are the net below, not the way.
 * Nothing leaves while no exit server is connected, and then nothing is in doubt either.
 
@@ -24,20 +25,22 @@ from core.banks.socket.gateway import Answer, Outcome, SocketGateway
 from core.calendars import Calendars
 from core.clock import MS_PER_S, Clock
 from core.deposits.airstar import nothing_happened, surely_unsent
-from core.jobs import Again, Exhausted, Job, Verdict
+from core.jobs import Again, Exhausted, Failed, Job, Verdict
 from core.settings import Settings
 from core.storage import Database, Questions, Statement
 from core.storage.primary import bst_transfer
 
 OPEN, DONE, FAILED = "OPEN", "DONE", "FAILED"
 DEPOSIT, WITHDRAW, REVERSAL = "DEPOSIT", "WITHDRAW", "REVERSAL"
+AT_THE_DOOR = (Outcome.CLOSED, Outcome.MALFORMED, Outcome.FORGED)
+"""Said before the bank looks up the reference: this sending did nothing."""
 SERVERS = 2
 """An instruction is sent at most once over each exit server (A-42)."""
 OUTSIDE_WINDOW, NO_SERVER = "outside the bank's window", "no exit server is connected"
 
 
 class JobNames(NamedTuple):
-    """The queued jobs of one bank: separate names, so that one bank's jobs can be stopped and the other's not."""
+    """The jobs of one bank: separate names, so that one bank's jobs can be stopped and the other's not."""
 
     collect: str  # send a deposit that was started in our app
     credit: str
@@ -45,11 +48,14 @@ class JobNames(NamedTuple):
     result: str  # take a pushed result
     refuse: str  # refuse a withdrawal begun at the bank
     reconcile: str
+    heartbeat: str  # done by a connection as long as it stands
 
 
 JOBS: dict[str, JobNames] = {
-    "cmb": JobNames("CmbCollect", "CmbCredit", "CmbTransfer", "CmbResult", "CmbRefuse", "CmbReconcile"),
-    "cmbc": JobNames("MsCollect", "MsCredit", "MsTransfer", "MsResult", "MsRefuse", "MsReconcile"),
+    "cmb": JobNames("CmbCollect", "CmbCredit", "CmbTransfer", "CmbResult", "CmbRefuse", "CmbReconcile",
+                    "CmbHeartbeat"),
+    "cmbc": JobNames("MsCollect", "MsCredit", "MsTransfer", "MsResult", "MsRefuse", "MsReconcile",
+                     "MsHeartbeat"),
 }
 
 
@@ -128,11 +134,18 @@ class Transfers:
 
 Send = Callable[[int], Awaitable[Answer]]
 """Sends the instruction for the n-th time."""
+Wanted = Callable[[], Awaitable[bool]]
+"""Whether the instruction is still to be sent: people may have decided meanwhile."""
+
+
+async def _always() -> bool:
+    return True
 
 
 class Sending:
     """Drives the job of one instruction to a definite answer. The job's payload: ``ref``, ``sent`` (sendings so far),
-    ``taken`` (the bank has it), ``asked`` (queries so far), ``doubt``, ``until`` (when people are told, 0: not set)."""
+    ``over`` (exit server of the latest of them), ``taken`` (the bank has it), ``asked`` (queries so far), ``doubt``,
+    ``unread`` (-2 was said), ``until`` (when people are told, 0: not set)."""
 
     def __init__(
         self, bank: str, gateway: SocketGateway, calendars: Calendars, clock: Clock, settings: Settings
@@ -145,14 +158,19 @@ class Sending:
     @staticmethod
     def payload(reference: str, **more: Any) -> dict[str, Any]:
         """Of a job that has sent nothing yet."""
-        return {"ref": reference, "sent": 0, "taken": 0, "asked": 0, "doubt": 0, "until": 0, "unread": 0, **more}
+        return {"ref": reference, "sent": 0, "over": "", "taken": 0, "asked": 0, "doubt": 0, "until": 0, "unread": 0,
+                **more}
 
-    async def run(self, job: Job, send: Send, *, cutoff_ms: int | None = None) -> Answer | Verdict:
+    async def run(
+        self, job: Job, send: Send, *, wanted: Wanted = _always, cutoff_ms: int | None = None
+    ) -> Answer | Verdict:
         """A definite `Answer` (SUCCESS, FAILED, REJECTED), or how the job goes on. ``cutoff_ms``: after this moment
         nothing is sent any more (a withdrawal's market cutoff)."""
         w = job.payload
         if w["taken"] or w["doubt"]:
-            return await self._ask(job, send, cutoff_ms)
+            return await self._ask(job, send, wanted, cutoff_ms)
+        if not await wanted():
+            return Failed("decided before it was sent")
         return await self._send(job, send, cutoff_ms)
 
     # Sending
@@ -162,44 +180,58 @@ class Sending:
         if (opens := self.opens_ms()) > now:
             return self._at_opening(job, opens, cutoff_ms)
         if cutoff_ms is not None and now >= cutoff_ms:
-            return await self._too_late(job)
+            return self._too_late(job)
         if not self._gateway.available:
             return Again(now + self._no_server_ms, NO_SERVER, counts=False)
-        certain = await surely_unsent(job)
-        answer = await send(1 if certain else max(2, job.payload["sent"] + 1))
-        sent = job.payload | {"sent": job.payload["sent"] + 1, "until": job.payload["until"] or now + self._give_up_ms}
-        return await self._answered(job, sent, answer, certain, cutoff_ms)
+        await surely_unsent(job)
+        answer = await send(job.payload["sent"] + 1)
+        if answer.outcome in AT_THE_DOOR:
+            await nothing_happened(job)
+            return self._refused_at_the_door(job.payload, answer, cutoff_ms)
+        return self._answered(job.payload, answer)
 
-    async def _answered(
-        self, job: Job, w: dict[str, Any], answer: Answer, certain: bool, cutoff_ms: int | None
-    ) -> Answer | Verdict:
-        now = self._clock.now_ms()
-        if answer.outcome is Outcome.TAKEN_ON:
-            return Again(now + self._ladder_ms[0], counts=False, payload=w | {"taken": 1})
+    async def _send_again(self, job: Job, send: Send, cutoff_ms: int | None) -> Answer | Verdict:
+        """The bank does not know the reference: once more, over the other exit server. What is said at the door then
+        tells of this sending only; the earlier one may still be on its way."""
+        w = job.payload
+        if not await self._gateway.leave(w["over"], f"{w['ref']}: sent again"):
+            return self._later(job, "not found; the other exit server has just been left")
+        answer = await send(w["sent"] + 1)
+        if answer.outcome is Outcome.CLOSED:
+            return self._closed(w, answer, cutoff_ms)
+        if answer.outcome in AT_THE_DOOR:
+            return self._later_with(w | {"sent": w["sent"] + 1}, answer.said)
+        return self._answered(w, answer)
+
+    def _answered(self, w: dict[str, Any], answer: Answer) -> Answer | Verdict:
+        """What the bank's answer makes of an instruction that it has looked at, or may have."""
         if answer.outcome is Outcome.REJECTED:
             return answer
-        if certain and answer.outcome in (Outcome.CLOSED, Outcome.MALFORMED, Outcome.FORGED):
-            await nothing_happened(job)
-            return self._refused_at_the_door(w | {"doubt": 0}, answer, cutoff_ms)
-        if answer.outcome is Outcome.CLOSED:  # this sending did nothing; an earlier one may have: it does not count
-            return self._later_with(w | {"sent": w["sent"] - 1}, f"{answer.code} {answer.text}".strip())
+        now = self._clock.now_ms()
+        sent = w | {"sent": w["sent"] + 1, "over": answer.server, "until": w["until"] or now + self._give_up_ms}
+        if answer.outcome is Outcome.TAKEN_ON:
+            return Again(now + self._ladder_ms[0], counts=False, payload=sent | {"taken": 1})
         if answer.outcome is Outcome.UNKNOWN:
-            self._gateway.switch(f"{job.payload['ref']}: {answer.text or answer.code}")
-        return Again(now, f"{answer.code} {answer.text}".strip(), counts=False, payload=w | {"doubt": 1})
+            self._gateway.switch(f"{w['ref']}: {answer.text or answer.code}")
+        return Again(now, answer.said, counts=False, payload=sent | {"doubt": 1})
 
     def _refused_at_the_door(self, w: dict[str, Any], answer: Answer, cutoff_ms: int | None) -> Answer | Verdict:
-        """-9: at the opening. -2: once more. -3: people first, for our key or the bank's is not what it should be."""
-        now = self._clock.now_ms()
-        error = f"{answer.code} {answer.text}".strip()
+        """Certainly nothing has happened. -9: at the opening. -2: once more. -3: people first, for our key or the bank's
+        is not what it should be."""
         if answer.outcome is Outcome.CLOSED:
-            opens = max(self.opens_ms(), now + self._ladder_ms[0])
-            due = opens if cutoff_ms is None else min(opens, max(cutoff_ms, now))
-            return Again(due, error, counts=False, payload=w)
+            return self._closed(w, answer, cutoff_ms)
         if answer.outcome is Outcome.MALFORMED and not w["unread"]:
-            return Again(now, error, counts=False, payload=w | {"unread": 1})
+            return Again(self._clock.now_ms(), answer.said, counts=False, payload=w | {"unread": 1})
         if answer.outcome is Outcome.MALFORMED:
             return answer._replace(outcome=Outcome.REJECTED)
-        return Exhausted(error, alert="")
+        return Exhausted(answer.said, alert="")
+
+    def _closed(self, w: dict[str, Any], answer: Answer, cutoff_ms: int | None) -> Verdict:
+        """-9: this sending does not count, the next one is at the opening; nobody is told meanwhile (SOCK-11)."""
+        now = self._clock.now_ms()
+        opens = max(self.opens_ms(), now + self._ladder_ms[0])
+        due = opens if cutoff_ms is None else min(opens, max(cutoff_ms, now))
+        return Again(due, answer.said, counts=False, payload=w | {"until": 0})
 
     def opens_ms(self) -> int:
         """When an instruction may leave, epoch ms: now, or the next opening of the bank's window."""
@@ -214,30 +246,40 @@ class Sending:
                          payload=job.payload | {"doubt": 1, "sent": SERVERS})
         return Again(opens_ms, OUTSIDE_WINDOW, counts=False)
 
-    async def _too_late(self, job: Job) -> Verdict:
+    def _too_late(self, job: Job) -> Verdict:
         return Again(self._clock.now_ms(), "the market's cutoff has passed", counts=False,
                      payload=job.payload | {"doubt": 1, "sent": SERVERS})
 
     # Asking
 
-    async def _ask(self, job: Job, send: Send, cutoff_ms: int | None) -> Answer | Verdict:
+    async def _ask(self, job: Job, send: Send, wanted: Wanted, cutoff_ms: int | None) -> Answer | Verdict:
         w = job.payload
         if not self._gateway.available:
             return self._later(job, NO_SERVER)
         answer = await self._gateway.query(w["ref"], w["asked"] + 1)
-        now = self._clock.now_ms()
         if answer.outcome in (Outcome.SUCCESS, Outcome.FAILED):
             return answer
         if answer.outcome is Outcome.PENDING:
             return self._later(job, "", taken=1)
         if answer.outcome is Outcome.NOT_FOUND and not w["taken"]:
-            past = cutoff_ms is not None and now >= cutoff_ms
-            if past and self._answers_are_in(job):
+            return await self._not_found(job, answer, send, wanted, cutoff_ms)
+        return self._later(job, f"{answer.outcome} {answer.said}")
+
+    async def _not_found(
+        self, job: Job, answer: Answer, send: Send, wanted: Wanted, cutoff_ms: int | None
+    ) -> Answer | Verdict:
+        """The bank does not know the reference at this moment: once more over the other server, or the end."""
+        w, now = job.payload, self._clock.now_ms()
+        if not await wanted():
+            return Failed("decided before it was sent again")
+        if cutoff_ms is not None and now >= cutoff_ms:
+            if self._answers_are_in(job):
                 return answer._replace(outcome=Outcome.REJECTED, code=-9)
-            if not past and w["sent"] < SERVERS and self.opens_ms() <= now:
-                again = await send(w["sent"] + 1)
-                return await self._answered(job, w | {"sent": w["sent"] + 1}, again, False, cutoff_ms)
-        return self._later(job, f"{answer.outcome} {answer.code} {answer.text}".strip())
+        elif w["sent"] < SERVERS:
+            if self.opens_ms() <= now:
+                return await self._send_again(job, send, cutoff_ms)
+            return self._closed(w, answer._replace(text=OUTSIDE_WINDOW), cutoff_ms)
+        return self._later(job, f"{answer.outcome} {answer.said}")
 
     def _answers_are_in(self, job: Job) -> bool:
         """Whether nothing of ours can still be on its way: what was sent is older than any answer may take."""

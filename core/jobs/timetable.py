@@ -180,12 +180,13 @@ class Timetable:
         """Run it again from its next moment."""
         self._job(name).paused = False
 
-    def request(self, name: str) -> bool:
-        """Run a job at once because of an event; False if a run of it is in progress here."""
+    def request(self, name: str, otherwise: Callable[[], object] | None = None) -> bool:
+        """Run a job at once because of an event; False if a run of it is in progress here. ``otherwise`` is called if
+        another worker holds the lock: whether that one still lives, only the lock's TTL will tell."""
         job = self._job(name)
         if job.run is not None or not self._working:
             return False
-        self._begin(job, self._clock.now_ms(), 0)
+        self._begin(job, self._clock.now_ms(), 0, otherwise)
         return True
 
     def run_now(self, name: str, operator: str) -> bool:
@@ -253,16 +254,22 @@ class Timetable:
 
     # Running
 
-    def _begin(self, job: _PeriodicJob, due_ms: int, attempt: int) -> None:
+    def _begin(
+        self, job: _PeriodicJob, due_ms: int, attempt: int, otherwise: Callable[[], object] | None = None
+    ) -> None:
         self._under_way += 1
-        self._spawn(self._run(job, due_ms, attempt))
+        self._spawn(self._run(job, due_ms, attempt, otherwise))
 
-    async def _run(self, job: _PeriodicJob, due_ms: int, attempt: int) -> None:
+    async def _run(
+        self, job: _PeriodicJob, due_ms: int, attempt: int, otherwise: Callable[[], object] | None
+    ) -> None:
         try:
             token = await self._locks.acquire(job.lock, self.worker, job.ttl_ms)
             if token is None:
                 self._skip(job, due_ms)
                 if job.run is None:
+                    if otherwise is not None:
+                        otherwise()
                     await self._note(job.name, self._clock.now_ms(), "skipped: another worker's run", 1)
                 return
             run = job.run = _Run(job, due_ms, attempt, token, self._clock.now_ms())

@@ -23,6 +23,7 @@ from core.clock import Clock
 from core.deposits.airstar import AirstarDeposits
 from core.deposits.applications import Applications, Apply
 from core.deposits.crediting import Crediting
+from core.deposits.transfers import JOBS
 from core.domain import Role
 from core.errors import CallFailed, Code, Refusal
 from core.jobs import Jobs, Timetable
@@ -157,6 +158,11 @@ class Core:
             **({"SyncBstDataHelper": self.sockets["cmb"].recover} if "cmb" in self.sockets else {}),
         }
 
+    @property
+    def in_connection(self) -> tuple[str, ...]:
+        """Jobs of the registry that this core's connections to banks do as long as they stand."""
+        return tuple(JOBS[bank].heartbeat for bank in self.sockets)
+
     def _reachable(self, bank: str) -> bool:
         """Whether instructions for a BST bank can leave this core: an exit server is connected, or none is needed."""
         rooms = self.sockets.get(bank)
@@ -181,7 +187,7 @@ class Core:
         await self.timetable.start()
         for bank, rooms in self.sockets.items():
             if bank == "cmb":
-                rooms.on_reconnect = partial(self.timetable.request, "SyncBstDataHelper")
+                rooms.on_reconnect = partial(self.timetable.request, "SyncBstDataHelper", rooms.recover_apart)
             await rooms.start(self.spawn)
 
     async def stop(self) -> None:

@@ -147,7 +147,12 @@ class SocketBankRooms:
         self._wanted = True
         if self.on_reconnect is not None:
             self.on_reconnect()
-        elif not self._recovering:
+        else:
+            self.recover_apart()
+
+    def recover_apart(self) -> None:
+        """Fetch what was missed outside the timetable, as often as it takes: two at once book nothing twice."""
+        if not self._recovering:
             self._recovering = True
             self._spawn(self._recover())
 

@@ -24,7 +24,7 @@ from core.cards.agreements import Agreements
 from core.clock import Clock
 from core.deposits.bst import SocketDeposits, read_wish
 from core.deposits.pushes import REFUSED, TAKEN, Effect, Noted
-from core.deposits.transfers import DEPOSIT, JOBS, OPEN, WITHDRAW, Sending, Transfer, Transfers
+from core.deposits.transfers import DEPOSIT, JOBS, OPEN, REVERSAL, WITHDRAW, Sending, Transfer, Transfers
 from core.domain import JobState, Market
 from core.errors import Code
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
@@ -257,7 +257,7 @@ class SocketWithdrawals:
     ) -> Noted:
         if amount > 0:
             await self._enlist(tx, body, market, amount, "REFUSED", None)
-            await self._queue_refusal(tx, body.transfer_ref, body.ccy, amount, objection)
+            await self._queue_refusal(tx, body.transfer_ref, body.ccy, amount, body.card_no, objection)
         else:
             tx.after_commit(lambda: raise_alert(self._trace, "WD-09", f"{self.bank}:{body.transfer_ref}", objection))
         return Noted(REFUSED, objection)
@@ -276,22 +276,26 @@ class SocketWithdrawals:
         """A Task that the bank began has ended without payment: tell the bank, in the same transaction."""
         now = self._clock.now_ms()
         await tx.execute(self._list.change, {"b_ref": task.request_id, "state": "REFUSED", "updated_at": now})
-        await self._queue_refusal(tx, task.request_id, task.ccy, task.amount, why)
+        await self._queue_refusal(tx, task.request_id, task.ccy, task.amount, task.card_no, why)
 
-    async def _queue_refusal(self, tx: Transaction, reference: str, ccy: str, amount: int, why: str) -> None:
-        await self._jobs.enqueue(tx, self._names.refuse, reference, {
-            "ref": await self._deposits.reference(tx), "original": reference, "ccy": ccy, "amount": amount,
-            "why": why[:60]}, self._clock.now_ms(), self._refuse_tries)
+    async def _queue_refusal(
+        self, tx: Transaction, original: str, ccy: str, amount: int, card_no: str, why: str
+    ) -> None:
+        await self._jobs.enqueue(tx, self._names.refuse, original, {
+            "ref": await self._deposits.reference(tx), "original": original, "ccy": ccy, "amount": amount,
+            "card_no": card_no, "why": why[:60]}, self._clock.now_ms(), self._refuse_tries)
 
     async def _refuse(self, job: Job) -> Verdict:
-        """Ask first: what the bank has ended itself, or has paid, is not to be taken back by a refusal."""
+        """Ask first: what the bank has ended itself, or has paid, is not to be taken back by a refusal. What it has
+        only noted is no transfer there yet, and not found."""
         of = job.payload
         if not self._gateway.available:
             return Again(self._clock.now_ms() + self._retry_ms, "no exit server is connected", counts=False)
         known = await self._gateway.query(of["original"], job.retry_count + 1)
         if known.outcome is Outcome.FAILED:
             return await self._refused(job)
-        if known.outcome is Outcome.PENDING:
+        if known.outcome is Outcome.NOT_FOUND:
+            await self._note_reversal(of)
             answer = await self._gateway.reverse(of["ref"], of["original"], of["ccy"], of["amount"], of["why"],
                                                  job.retry_count + 1)
             if answer.outcome in (Outcome.TAKEN_ON, Outcome.DUPLICATE):
@@ -301,6 +305,12 @@ class SocketWithdrawals:
         if job.retry_count >= job.max_retry or known.outcome is Outcome.SUCCESS:
             return Exhausted(error, "WD-09", f"{self.bank}:{of['original']}")
         return Again(self._clock.now_ms() + self._retry_ms, error)
+
+    async def _note_reversal(self, of: Mapping[str, Any]) -> None:
+        """Into our book before it leaves, for its result is pushed."""
+        if await self._transfers.find(of["ref"]) is None:
+            async with self._db.transaction() as tx:
+                await self._transfers.begin(tx, of["ref"], REVERSAL, of["ccy"], of["amount"], of["card_no"])
 
     async def _refused(self, job: Job) -> Verdict:
         async with self._db.transaction() as tx:

@@ -5,7 +5,8 @@
 * While the backup is active, the primary is watched: a connection with heartbeats and without sign-on. After ten
   minutes without a break it becomes active again, and the backup is signed off.
 * A -5 switches too, without an alert, for nothing was interrupted: the old connection stays open and watched, so that
-  answers and results under way still arrive. One switch in the time of a response is enough.
+  answers and results under way still arrive. One switch in the time of a response is enough. What is asked while a
+  switch is under way waits for it: the question is for the other server.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class ExitServers:
         self._switched_us: int | None = None  # the latest switch after a -5
         self._switch = ""
         self._wake = asyncio.Event()
+        self._switched = asyncio.Event()  # not set while a switch is asked for and not tried yet
+        self._switched.set()
         self._spawn: Callable[[Any], object] = asyncio.ensure_future
 
     @property
@@ -97,15 +100,34 @@ class ExitServers:
         self._standing.clear()
         self.active = None
         self._wake.set()
+        self._switched.set()
 
-    def switch(self, reason: str) -> None:
-        """An answer stayed away or was -5: go on over the other server."""
+    def switch(self, reason: str) -> bool:
+        """An answer stayed away or was -5: go on over the other server. False if the latest switch is too recent."""
         now = self._clock.now_us()
         recently = self._switched_us is not None and now - self._switched_us < self._patience_us
         if self.active is not None and not recently:
             self._switched_us = now
             self._switch = reason or "-5"
+            self._switched.clear()
             self._wake.set()
+        return not recently
+
+    async def ready(self) -> Connection | None:
+        """The active connection; where a switch has been asked for, what is active after it."""
+        await self._switched.wait()
+        return self.active
+
+    async def leave(self, server: str, reason: str) -> bool:
+        """Be active elsewhere than at this server, where there is an elsewhere. False if it is too soon to try: another
+        switch has just led here."""
+        connection = await self.ready()
+        if connection is None or connection.server != server:
+            return True
+        if not self.switch(reason):
+            return False
+        await self.ready()
+        return True
 
     # Keeping one active
 
@@ -114,6 +136,8 @@ class ExitServers:
         while not self._stopping:
             self._wake.clear()
             stands = await self._advance()
+            if not self._switch:
+                self._switched.set()
             failures = 0 if stands else failures + 1
             await self._rest(failures)
 
@@ -145,6 +169,7 @@ class ExitServers:
             self._switch, wanted = "", OTHER[self.active.server]
             await self._make_active(wanted)
             return True
+        self._switch = ""  # there is nothing left to switch away from
         if self.active is None:
             return await self._make_active(self._prefer) or await self._make_active(OTHER[self._prefer]) or self._tell(
                 "no exit_server can be reached")

@@ -5,8 +5,8 @@ Rules:
 * Silence, a lost line, -1, -5, a code outside the table and an answer that cannot be read are `UNKNOWN`: ask by the
   same reference, never guess.
 * -4 says that the bank has had this reference: `DUPLICATE`, its standing is asked for.
-* -2, -3 and -9 are said at the bank's door, before the reference is looked up: they are definite about the first
-  sending and say nothing of an earlier one (``attempt`` > 1): `UNKNOWN`.
+* -2, -3 and -9 are said at the bank's door, before the reference is looked up: they are definite about this sending
+  and say nothing of an earlier one.
 * An answer about another reference, currency or amount is not an answer: `UNKNOWN`.
 * A query that was refused says nothing of the transfer it asks about: `UNKNOWN`.
 * Pushes are dealt with one at a time, in the order in which they came, and acknowledged once `Inbound.take` returns.
@@ -54,13 +54,20 @@ class Outcome(StrEnum):
 
 
 class Answer(NamedTuple):
-    """One outcome with the bank's code, text and serial, and the minor units it names (None if it names none)."""
+    """One outcome with the bank's code, text and serial, the minor units it names (None if it names none), and the exit
+    server that was asked ("" if none was)."""
 
     outcome: Outcome
     code: int = 0
     text: str = ""
     bank_serial: str = ""
     amount: int | None = None
+    server: str = ""
+
+    @property
+    def said(self) -> str:
+        """Code and text, as a job notes them."""
+        return f"{self.code} {self.text}".strip()
 
 
 class Customer(NamedTuple):
@@ -177,6 +184,10 @@ class SocketGateway:
         """An answer stayed away: go on over the other exit server (SOCK-07)."""
         self.servers.switch(reason)
 
+    async def leave(self, server: str, reason: str) -> bool:
+        """What is said next is for the other exit server, if there is one; False while it is too soon to switch."""
+        return await self.servers.leave(server, reason)
+
     # Instructions
 
     async def pay(
@@ -218,8 +229,6 @@ class SocketGateway:
         self._ratios.learn(answer.code)
         if answer.outcome is Outcome.FORGED:
             raise_alert(self._trace, "SOCK-04", self.bank, f"{ref}: the bank does not accept our signature")
-        if attempt > 1 and m.callback(answer.code).at_the_door:
-            return answer._replace(outcome=Outcome.UNKNOWN)
         return answer
 
     # Questions
@@ -276,7 +285,7 @@ class SocketGateway:
         """One exchange, traced at both ends; the one place where silence and noise become an answer."""
         self._tell_request(message, ref, attempt)
         began_us = self._clock.now_us()
-        connection = self.servers.active
+        connection = await self.servers.ready()
         try:
             if connection is None:
                 raise OutcomeUnknown("no exit server is connected")
@@ -284,9 +293,10 @@ class SocketGateway:
         except OutcomeUnknown as silence:
             answer = Answer(Outcome.UNKNOWN, m.TIMEOUT, str(silence))
         except ProtocolError as unsendable:  # our own message does not fit the protocol: it never left
-            answer = Answer(Outcome.REJECTED, -2, str(unsendable))
+            answer = Answer(Outcome.MALFORMED, -2, str(unsendable))
         except InvalidAmount as wrong:
             answer = Answer(Outcome.UNKNOWN, 0, str(wrong))
+        answer = answer._replace(server=connection.server if connection is not None else "")
         self._tell_reply(message, ref, attempt, answer, began_us)
         return answer
 
