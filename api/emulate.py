@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table
 
 from core.clock import MachineClock
 from core.errors import Misconfigured
@@ -30,18 +30,15 @@ def emulate(
     if bank not in BANKS:
         raise Misconfigured(f"no emulated bank {bank!r}", where="nostro emulate", remedy=f"one of {', '.join(BANKS)}")
     settings = Settings(overlay)
-    first = port_of(settings[f"standalone.port.{bank}"] if port is None else port, "--port")
-    last = first + BANKS[bank][1] - 1
-    control = _control_port(settings, first, control_port)
-    if first and (port_of(last, "--port") >= control >= first):
-        raise Misconfigured(f"{control} is one of the bank's ports {first} to {last}", where="--control-port",
-                            remedy="choose another")
+    folder = data or Path("runs") / f"emulate-{bank}"
+    if folder.exists() and not folder.is_dir():
+        raise Misconfigured(f"{folder} is no folder", where="--data", remedy="give one for the keys, new or existing")
+    first = _first_port(bank, settings[f"standalone.port.{bank}"] if port is None else port)
     options = Options(
-        bank=bank, host=host or settings["standalone.host"], port=first, control_port=control,
-        speed=speed_of(settings, speed), seed=seed,
-        start_ms=start_of(start or settings["standalone.start"], MachineClock().now_ms()),
-        folder=data or Path("runs") / f"emulate-{bank}", settings=settings,
-        customers=None if customers is None else read_file(customers), always_open=always_open)
+        bank=bank, host=host or settings["standalone.host"], port=first,
+        control_port=_control_port(settings, bank, first, control_port), speed=speed_of(settings, speed), seed=seed,
+        start_ms=start_of(start or settings["standalone.start"], MachineClock().now_ms()), folder=folder,
+        settings=settings, customers=None if customers is None else read_file(customers), always_open=always_open)
     serve(options, os.urandom, print_line if as_json else _print_block)
 
 
@@ -52,10 +49,27 @@ def port_of(number: int, where: str) -> int:
     return number
 
 
-def _control_port(settings: Settings, first: int, given: int | None) -> int:
-    if given is None:
-        given = first + settings["standalone.control.offset"] if first else 0
-    return port_of(given, "--control-port")
+def _first_port(bank: str, first: int) -> int:
+    number = BANKS[bank][1]
+    if port_of(first, "--port") + number - 1 > HIGHEST_PORT:
+        raise Misconfigured(f"{bank} has {number} ports, one after the other: {first} leaves no room for them",
+                            where="--port", remedy=f"at most {HIGHEST_PORT - number + 1}")
+    return first
+
+
+def _control_port(settings: Settings, bank: str, first: int, given: int | None) -> int:
+    """The port given, or the first of the bank's and an offset; with a free port the bank's, a free one."""
+    control = given
+    if control is None:
+        control = first + settings["standalone.control.offset"] if first else 0
+        if control > HIGHEST_PORT:
+            raise Misconfigured(f"{control}, the control port that goes with {first}, is no port", where="--port",
+                                remedy="give a lower one, or --control-port")
+    last = first + BANKS[bank][1] - 1
+    if first and first <= control <= last:
+        raise Misconfigured(f"{control} is one of the bank's ports {first} to {last}", where="--control-port",
+                            remedy="choose another")
+    return port_of(control, "--control-port")
 
 
 def speed_of(settings: Settings, given: float | None) -> float:
@@ -76,21 +90,30 @@ def _print_block(shown: dict[str, Any]) -> None:
     """Everything for a person."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]Emulated bank {shown['bank']}[/bold], {shown['virtual_time']} Hong Kong time, "
-                  f"speed {shown['speed']:g}, seed {shown['seed']}")
+                  f"{pace(shown['speed'])}, seed {shown['seed']}")
     facts = {**{f"{name} address": at for name, at in shown["addresses"].items()}, "control": shown["control"],
              **shown["credentials"]}
     width = max(map(len, facts))
     for name, value in facts.items():
         console.print(f"  {name.replace('_', ' '):{width}}  {value}", markup=False)
-    console.print(_customers(shown["customers"]))
+    _print_customers(console, shown["customers"])
     console.print(f"State: {shown['state']}. Ctrl-C ends it.")
 
 
-def _customers(customers: list[dict[str, Any]]) -> Table:
-    table = Table("customer", "name", "card", "balances", "authorized", box=None, pad_edge=False)
+def pace(speed: float) -> str:
+    """A speed in words."""
+    return f"speed {speed:g}" if speed else "paused"
+
+
+def _print_customers(console: Console, customers: list[dict[str, Any]]) -> None:
+    """A line for each, never folded: a narrow terminal wraps it, a pipe gets it whole."""
+    rows = [("customer", "name", "card", "balances", "authorized")]
     for one in customers:
         mandates = [f"{mandate['id']} {mandate['status']}" for mandate in one.get("mandates", ())]
-        table.add_row(one["id"], one["name"], one["card_no"],
-                      ", ".join(f"{ccy} {amount}" for ccy, amount in one["balances"].items()),
-                      ", ".join(mandates or one.get("markets", ())) or "no")
-    return table
+        rows.append((one["id"], one["name"], one["card_no"],
+                     ", ".join(f"{ccy} {amount}" for ccy, amount in one["balances"].items()),
+                     ", ".join(mandates or one.get("markets", ())) or "no"))
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        line = "  ".join(set_cell_size(text, width) for text, width in zip(row, widths, strict=True))
+        console.print(line.rstrip(), markup=False, style=None if number else "bold")

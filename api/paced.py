@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
 from starlette.types import ASGIApp
 
-from api.emulate import port_of, print_line, speed_of
+from api.emulate import pace, port_of, print_line, speed_of
 from api.serve import Wish, serve
 from core.banks.airstar import Endpoint, HttpxEndpoint
 from core.calendars.windows import BST_BANKS
@@ -24,7 +24,7 @@ from emulators.standalone.fault_control import described
 from emulators.standalone.http import HttpFace
 from emulators.standalone.loop import ServedLoop
 from emulators.standalone.pace import Wrong
-from emulators.standalone.standing import Unknown
+from emulators.standalone.standing import Named, aimed, named, timed
 from scenarios.banks import AIRSTAR, OnLoopback
 from scenarios.names import names
 from scenarios.reading import load
@@ -41,6 +41,7 @@ class FaultyBank(Protocol):
 
     def fault(self, name: str, **params: Any) -> str: ...
     def clear(self, fault_id: str) -> None: ...
+    def customers(self) -> Sequence[Named]: ...
     def state(self) -> dict[str, Any]: ...
 
 
@@ -113,7 +114,7 @@ class ServedWorld:
             self._world.calendars.bank_gate(bank, ms)
 
     def banks(self) -> dict[str, dict[str, Any]]:
-        shown = {name: _without_money(bank.state()) for name, bank in self._faulty.items()}
+        shown = {name: timed(_without_money(bank.state())) for name, bank in self._faulty.items()}
         for name, rooms in self._world.core.sockets.items():
             shown[name]["line"] = {"connected": rooms.gateway.available, **rooms.gateway.servers.state()}
         return shown
@@ -125,14 +126,12 @@ class ServedWorld:
         channels = known.deposit_channels if wish.kind == "deposit" else known.withdrawal_channels
         served = [channel for channel in channels if not wish.at_bank or channel in world.banks]
         if wish.channel not in served:
-            raise Wrong(f"channel: no {wish.kind} by {wish.channel!r} {'at the bank' if wish.at_bank else ''}: "
-                        f"one of {', '.join(served)}")
-        customer = next((one for one in world.customers if one.id == wish.customer), None)
-        if customer is None:
-            there = ", ".join(one.id for one in world.customers[:20])
-            raise Unknown(f"no customer {wish.customer!r}; there are: {there}, … ({len(world.customers)})")
+            begun = f"{wish.kind} begun at the bank" if wish.at_bank else wish.kind
+            raise Wrong(f"channel: there is no {begun} by {wish.channel!r}: choose of {', '.join(served)}")
+        customer = named(world.customers, wish.customer)
         if channels[wish.channel] not in customer.cards:
-            raise Wrong(f"channel: {customer.id} has no card at {channels[wish.channel]}: {', '.join(customer.cards)}")
+            cards = ", ".join(customer.cards) or "none at all"
+            raise Wrong(f"channel: {customer.id} has no card at {channels[wish.channel]}: there are: {cards}")
         if wish.ccy not in known.markets[wish.market]:
             raise Wrong(f"ccy: market {wish.market} takes {', '.join(known.markets[wish.market])}")
         kind: Kind = "deposit" if wish.kind == "deposit" else "withdraw"
@@ -147,6 +146,7 @@ class ServedWorld:
 
     def put_fault(self, name: str, params: Mapping[str, Any]) -> str:
         bank, _, kind = name.partition(".")
+        aimed(params, self._faulty[bank].customers())
         return self._faulty[bank].fault(kind, **params)
 
     def clear_fault(self, fault_id: str) -> None:
@@ -191,7 +191,7 @@ def serve_scenario(
 def _print_lines(shown: Mapping[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]{escape(shown['title'])}[/bold], {shown['clock']['virtual_time']} Hong Kong time, "
-                  f"speed {shown['clock']['speed']:g}")
+                  f"{pace(shown['clock']['speed'])}")
     console.print(f"  control  {shown['control']}", markup=False)
     console.print(f"  banks    {', '.join(shown['banks'])}", markup=False)
     console.print("Ctrl-C ends it.")

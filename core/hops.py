@@ -1,101 +1,140 @@
 """Hops: what each service did for one deposit or withdrawal, on which tables, and how long it took (TRACE-05).
 
-A deposit is followed under the id of its Apply (``A12``), a withdrawal under that of its Task (``T7``), from the first
-push or job to the last write-back. Whoever works for it says so with `follow`; calls between services made meanwhile
-are told as ``hop`` events. The id travels in a context variable: it belongs to the running task and its children.
+Rules
+-----
+* A deposit is followed under the id of its Apply (``A12``), a withdrawal under that of its Task (``T7``), a Procedure
+  that was created without either under its own (``P3``): the trace id, from the wish or the push to the last
+  write-back.
+* A hop is one stretch of work of one service: a call from another service, an exchange with a bank, the run of a job,
+  a push taken, a request of the App or of staff. When it ends it is told as a ``hop`` event under the trace id.
+* A hop inside another belongs to the same deposit or withdrawal. Where that is found out on the way (the Apply is
+  created, the Procedure is read) `belongs_to` says so. What belongs to none, such as a mandate, is not told.
+* Tables are recorded, not declared: each statement names its own to the hop in which it runs, the innermost.
+* A poll that found nothing new is not told, nor is the run that asked (``jobs.trace_polls`` tells them as well).
+* A core that dies tells nothing of what it was doing.
+
+The hop under way is a context variable: it belongs to the running task, and to tasks that are gathered inside it. What
+a core spawns to run by itself begins without one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, TypeVar
+from types import TracebackType
+from typing import Any, Final, TypeVar
 
-from core.clock import Clock
+from core.domain import BizType
 from core.errors import CallFailed, OutcomeUnknown
 from core.rpc import Rpc
 from core.trace import Trace
 
 T = TypeVar("T")
-_following: ContextVar[str] = ContextVar("trace id", default="")
 
-
-class Hop(NamedTuple):
-    """The service that does a call, and the tables it touches (architecture.md §2, §5)."""
-
-    service: str
-    tables: tuple[str, ...]
-
-
-_SBA = ("proc_info", "flow", "outbox", "proc_idem")
-_LEDGER = ("balance", "hold", "posting", "entry")
-HOPS: Final[dict[str, Hop]] = {
-    "push.deposit": Hop("deposit", ("bst_push", "applys", "bst_transfer", "queue")),
-    "push.withdrawal": Hop("withdraw", ("bst_push", "tasks", "bst_transfer", "queue")),
-    "sba.create_deposit": Hop("sba_deposit_system", (*_SBA, "proc_cash_deposit")),
-    "sba.create_withdrawal": Hop("sba_cash_withdraw_system", (*_SBA, "proc_cash_withdraw")),
-    "sba.set_manual_transfer_done": Hop("sba_cash_withdraw_system", _SBA),
-    "screening.deposit_black": Hop("hk-deposit-blacklist-go", ("list_entry",)),
-    "screening.deposit_white": Hop("hk-deposit-whitelist-go", ("list_entry",)),
-    "screening.withdraw": Hop("hk-withdraw-blacklist-go", ("list_entry",)),
-    "risk_control.freeze": Hop("risk_control", _LEDGER),
-    "risk_control.release": Hop("risk_control", _LEDGER),
-    "risk_control.deduct": Hop("risk_control", _LEDGER),
-    "risk_control.refreeze": Hop("risk_control", _LEDGER),
-    "risk_control.restore": Hop("risk_control", _LEDGER),
-    "risk_control.consume": Hop("risk_control", _LEDGER),
-    "risk_control.settle": Hop("risk_control", _LEDGER),
-    "risk_control.add": Hop("risk_control", _LEDGER),
-    "risk_control.add_held": Hop("risk_control", _LEDGER),
-    "risk_control.debit": Hop("risk_control", _LEDGER),
-    "risk_control.query": Hop("risk_control", ("posting",)),
-    "risk_control.void": Hop("risk_control", ("posting",)),
-    "risk_control.hold": Hop("risk_control", ("hold",)),
-    "owner.instruct": Hop("withdraw", ("queue", "tasks")),
-    "owner.tell_deposit": Hop("deposit", ("applys", "refund")),
-    "owner.tell_withdraw": Hop("withdraw", ("tasks", "flows")),
+SERVICES: Final[dict[str, str]] = {
+    "sba.create_deposit": "sba_deposit_system",
+    "sba.create_withdrawal": "sba_cash_withdraw_system",
+    "sba.set_manual_transfer_done": "sba_cash_withdraw_system",
+    "screening.deposit": "hk-deposit-blacklist-go + hk-deposit-whitelist-go",
+    "screening.deposit_black": "hk-deposit-blacklist-go",
+    "screening.deposit_white": "hk-deposit-whitelist-go",
+    "screening.withdraw": "hk-withdraw-blacklist-go",
+    **{f"risk_control.{name}": "risk_control" for name in (
+        "freeze", "release", "deduct", "refreeze", "restore", "consume", "settle", "add", "add_held", "debit", "query",
+        "void", "hold")},
+    "owner.instruct": "withdraw",
+    "owner.tell_deposit": "deposit",
+    "owner.tell_withdraw": "withdraw",
 }
-"""Every call between services. A call that is missing here fails the test that enumerates them."""
+"""Every call between services, and the service that does it (architecture.md §2)."""
+
+SBA: Final[dict[str, str]] = {
+    BizType.CASH_DEPOSIT: "sba_deposit_system", BizType.CASH_WITHDRAW: "sba_cash_withdraw_system"}
+LINES: Final[dict[str, str]] = {
+    "airstar": "airstar_service", "cmb": "cmb_stock_trans", "cmbc": "ms_stock_bank_transaction"}
+"""Bank -> the service that speaks with it."""
+CARDS: Final = "bankcard_service"
 
 
-def follow(trace_id: str) -> None:
-    """What this task does from now on, it does for this deposit or withdrawal; "" for none."""
-    _following.set(trace_id)
+class Hop:
+    """``with Hop(trace, "deposit.submit", "deposit", of=""): …``: one hop, told when the block ends.
+
+    ``of``: the trace id; "" if only the block finds it out; None for that of the enclosing hop.
+    ``outcome``: ok, or what the block says; unknown, refused or failed if it raises. ``quiet``: nothing new was found.
+    """
+
+    __slots__ = ("_began_us", "_outer", "_trace", "call", "outcome", "quiet", "service", "tables", "trace_id")
+
+    def __init__(self, trace: Trace, call: str, service: str, of: str | None = None) -> None:
+        outer = _under_way.get()
+        self._trace, self.call, self.service, self._outer = trace, call, service, outer
+        if of is not None:
+            self.trace_id = of
+        else:
+            self.trace_id = outer.trace_id if outer is not None else ""
+        self.tables: dict[str, None] = {}
+        self.outcome, self.quiet = "ok", False
+
+    def __enter__(self) -> Hop:
+        self._began_us = self._trace.now_us()
+        _under_way.set(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        if kind is GeneratorExit:  # a coroutine that is thrown away, outside its task
+            return
+        _under_way.set(self._outer)
+        self._outer = None  # who remembers this hop must not remember all that came before
+        if self.quiet and not self._trace.polls:
+            return
+        outcome = self.outcome if kind is None else _outcome(kind)
+        if self.trace_id and outcome:
+            self._trace.emit("hop", self.trace_id, {
+                "service": self.service, "call": self.call, "tables": list(self.tables),
+                "us": self._trace.now_us() - self._began_us, "outcome": outcome})
+
+    def belongs_to(self, trace_id: str) -> None:
+        """Found out what this is done for; so is what it is a part of."""
+        hop: Hop | None = self
+        while hop is not None and not hop.trace_id:
+            hop.trace_id = trace_id
+            hop = hop._outer
 
 
-def follow_job(payload: Mapping[str, Any]) -> None:
-    """As `follow`, for a job whose payload names an Apply or a Task."""
-    apply, task = payload.get("apply"), payload.get("task")
-    _following.set(f"A{apply}" if apply else f"T{task}" if task else "")
+def _outcome(kind: type[BaseException]) -> str:
+    """How a hop ended that raised; "" if its core died."""
+    if issubclass(kind, OutcomeUnknown):
+        return "unknown"
+    if issubclass(kind, CallFailed):
+        return "refused"
+    return "failed" if issubclass(kind, Exception) else ""
 
 
-def followed() -> str:
-    """The deposit or withdrawal that this task works for, or ""."""
-    return _following.get()
+_under_way: ContextVar[Hop | None] = ContextVar("hop", default=None)
+under_way = _under_way.get
+"""The innermost hop of the running task, or None."""
 
 
-def tell_hop(trace: Trace, trace_id: str, call: str, took_us: int, outcome: str = "ok") -> None:
-    """One hop that has ended now."""
-    hop = HOPS[call]
-    trace.emit("hop", trace_id, {"trace": trace_id, "service": hop.service, "call": call, "tables": list(hop.tables),
-                                 "us": took_us, "outcome": outcome})
+def belongs_to(trace_id: str) -> None:
+    """What is being done here is done for this deposit or withdrawal, if that was not known yet."""
+    hop = _under_way.get()
+    if hop is not None:
+        hop.belongs_to(trace_id)
+
+
+def trace_of(names: Mapping[str, Any]) -> str:
+    """The trace id for what names an ``apply`` or a ``task``, such as the payload of a job; "" if it names neither."""
+    apply, task = names.get("apply"), names.get("task")
+    return f"A{apply}" if apply else f"T{task}" if task else ""
 
 
 class TracedRpc:
-    """Calls between services, each told as a hop of what is being followed."""
+    """Calls between services, each of them a hop."""
 
-    def __init__(self, rpc: Rpc, clock: Clock, trace: Trace) -> None:
-        self._rpc, self._clock, self._trace = rpc, clock, trace
+    def __init__(self, rpc: Rpc, trace: Trace) -> None:
+        self._rpc, self._trace = rpc, trace
 
     async def __call__(self, name: str, function: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any) -> T:
-        trace_id = _following.get()
-        if not trace_id:
+        with Hop(self._trace, name, SERVICES[name]):
             return await self._rpc(name, function, *args, **kwargs)
-        began, outcome = self._clock.now_us(), "ok"
-        try:
-            return await self._rpc(name, function, *args, **kwargs)
-        except (OutcomeUnknown, CallFailed) as failure:
-            outcome = "unknown" if isinstance(failure, OutcomeUnknown) else "refused"
-            raise
-        finally:
-            tell_hop(self._trace, trace_id, name, self._clock.now_us() - began, outcome)

@@ -5,7 +5,8 @@ An event is a plain tuple ``(n, t_us, kind, subject, data)``:
 * ``n``: running number from 1
 * ``t_us``: epoch microseconds of the injected clock
 * ``kind``: one of `KINDS`
-* ``subject``: what it is about, as a string id (``"P17"`` a Procedure, ``"A3"`` an Apply, ``"T5"`` a Task, …)
+* ``subject``: what it is about, as a string id (``"P17"`` a Procedure, ``"A3"`` an Apply, ``"T5"`` a Task, …); of a
+  hop its trace id
 * ``data``: a dict of JSON values (str, int, bool, None, list, dict); amounts in minor units
 
 Sinks must not keep ``data`` beyond the call unless they copy it, and must never change it.
@@ -33,11 +34,13 @@ KINDS: dict[str, str] = {
     "bank.request": "our adapter sent a message to a bank",
     "bank.reply": "the bank's answer, or its absence",
     "bank.book": "a posting in the bank's own book",
+    "statement": "an entry of a bank's statement was kept, or supplemented",
     "recovery": "pushes that a bank had made and nobody had heard were fetched",
     "bank.push": "a bank told something by itself",
     "bank.line": "a connection to a bank's exit server became active, was lost, or did not come about",
     "bank.gate": "a bank's service window opened or closed",
     "job": "a job was queued, ran, was repeated or ended",
+    "hop": "a service did something for the deposit or withdrawal with this trace id",
     "fault": "an injected fault began or ended",
     "staff": "a member of staff acted",
     "alert": "an alert was raised or cleared",
@@ -56,10 +59,11 @@ class Committing(Protocol):
 class Trace:
     """Numbers events and hands each to every sink, in order."""
 
-    __slots__ = ("_clock", "_n", "_sinks")
+    __slots__ = ("_n", "_sinks", "now_us", "polls")
 
     def __init__(self, clock: Clock, *sinks: Sink) -> None:
-        self._clock = clock
+        self.now_us: Callable[[], int] = clock.now_us
+        self.polls = False  # whether polls that found nothing new are told as hops
         self._sinks: list[Sink] = list(sinks)
         self._n = 0
 
@@ -70,7 +74,7 @@ class Trace:
     def emit(self, kind: str, subject: str, data: dict[str, Any]) -> None:
         """Publish one event at the present moment."""
         self._n += 1
-        event = (self._n, self._clock.now_us(), kind, subject, data)
+        event = (self._n, self.now_us(), kind, subject, data)
         for sink in self._sinks:
             sink(event)
 

@@ -6,7 +6,8 @@ and the table's. Source: gaps.md B-46.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, NamedTuple
@@ -41,9 +42,18 @@ AIM: Final[dict[str, Parameter]] = {
 """What every bank's faults can be aimed with; a bank adds ``message`` and ``reference`` in its own words."""
 
 
+LONGEST_S: Final = 1e9
+"""No fault lasts, waits or delays longer: some thirty years."""
+
+
+def number(value: Any) -> bool:
+    """A number that is one: true, infinity and what is no number are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def seconds(value: Any) -> bool:
     """A time of zero or more seconds."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return number(value) and 0 <= value <= LONGEST_S
 
 
 def seconds_or_none(value: Any) -> bool:
@@ -58,10 +68,32 @@ def count_or_none(value: Any) -> bool:
 
 def part(value: Any) -> bool:
     """A share between 0 and 1."""
-    return isinstance(value, int | float) and 0 <= value <= 1
+    return number(value) and 0 <= value <= 1
+
+
+def text_or_none(value: Any) -> bool:
+    """A name or a reference, or none."""
+    return value is None or isinstance(value, str)
+
+
+def yes_or_no(value: Any) -> bool:
+    """True or false, and not 1 or 0."""
+    return isinstance(value, bool)
+
+
+def among(choices: Collection[str]) -> Callable[[Any], bool]:
+    """One of these texts."""
+    return lambda value: isinstance(value, str) and value in choices
+
+
+def among_or_none(choices: Collection[str]) -> Callable[[Any], bool]:
+    """One of these texts, or none."""
+    return lambda value: value is None or (isinstance(value, str) and value in choices)
 
 
 AIM_ALLOWED: Final[Allowed] = {
+    "customer": text_or_none,
+    "reference": text_or_none,
     "share": part,
     "count": count_or_none,
     "after_s": seconds,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from core.clock import US_PER_MS, Clock
 from core.domain import MandateStatus, Market
 from core.errors import InvalidAmount, OutcomeUnknown
+from core.hops import LINES, Hop
 from core.money import format_wire, parse_wire
 from core.trace import Trace
 from core.wire.airstar import (
@@ -269,6 +270,20 @@ class AirstarGateway:
         reading: Callable[[Reply], Answer],
     ) -> Answer:
         """One exchange, traced at both ends; the one place where the bank's silence and noise become an answer."""
+        with Hop(self._trace, f"{BANK}.{message}", LINES[BANK]) as hop:
+            answer = await self._exchanged(message, request, ref, request_id, attempt, reading)
+            hop.outcome, hop.quiet = answer.outcome.lower(), answer.outcome is Outcome.PENDING
+            return answer
+
+    async def _exchanged(
+        self,
+        message: str,
+        request: Request,
+        ref: str,
+        request_id: str,
+        attempt: int,
+        reading: Callable[[Reply], Answer],
+    ) -> Answer:
         emit = self._trace.emit
         emit("bank.request", ref, {"bank": BANK, "message": message, "ref": ref, "request_id": request_id,
                                    "attempt": attempt, "outcome": "", "code": 0, "ms": 0})  # fmt: skip

@@ -38,6 +38,7 @@ from core.deposits.bank_requests import (
 )
 from core.domain import ApplyStatus, DepositType, Initiator
 from core.errors import CallFailed, Code, OutcomeUnknown, Refusal
+from core.hops import CARDS, Hop
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.orchestration.requests import DepositRequest, check_wish
 from core.orchestration.service import Sba
@@ -127,9 +128,17 @@ class AirstarDeposits:
         """The customer asks in the App to move ``amount`` minor units from his Airstar account to us."""
         if refusal := check_wish(market, ccy, amount):
             return refusal
-        mandate = await self._mandates.check(card_id, market)
-        if isinstance(mandate, Refusal):
-            return mandate
+        with Hop(self._trace, "deposit.submit", "deposit", of=""):
+            with Hop(self._trace, "bankcard.check", CARDS):
+                mandate = await self._mandates.check(card_id, market)
+            if isinstance(mandate, Refusal):
+                return mandate
+            return await self._begin(mandate, uid, trade_acc_id, market, card_id, card_no, ccy, amount)
+
+    async def _begin(
+        self, mandate: Mandate, uid: int, trade_acc_id: int, market: int, card_id: int, card_no: str, ccy: str,
+        amount: int,
+    ) -> Apply:
         now = self._clock.now_ms()
         async with self._db.transaction() as tx:
             apply = await self._applications.new(

@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, insert, select, update
 from core.alerts import raise_alert
 from core.clock import Clock
 from core.domain import ApplyStatus
+from core.hops import belongs_to
 from core.orchestration.records import RC_REASONS, Effect, Procedure
 from core.storage import Database, Sequence, Sharded, Statement, Transaction
 from core.storage.primary import applys, refund
@@ -90,6 +91,7 @@ class Applications:
         apply = Apply(**{**_EMPTY, **fields, "id": number * 100 + fields["uid"] % 100})
         await tx.execute(NEW[_shard(apply.id)], apply._asdict() | {"created_at": now, "updated_at": now})
         self._publish(tx, apply)
+        tx.after_commit(lambda: belongs_to(f"A{apply.id}"))
         return apply
 
     async def find(self, apply_id: int) -> Apply | None:

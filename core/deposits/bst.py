@@ -23,6 +23,7 @@ from core.deposits.pushes import REFUSED, TAKEN, Effect, Noted
 from core.deposits.transfers import DEPOSIT, DONE, JOBS, OPEN, Sending, Transfer, Transfers
 from core.domain import ApplyStatus, Initiator, Market
 from core.errors import Code, InvalidAmount, Refusal
+from core.hops import CARDS, Hop
 from core.jobs import Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.money import Currency, parse_wire
 from core.orchestration.requests import check_wish
@@ -69,9 +70,16 @@ class SocketDeposits:
             return refusal
         if ccy not in self._currencies:
             return Refusal(Code.INVALID_PARAM, f"ccy {ccy}: {self.bank} carries {', '.join(self._currencies)}")
-        agreement = await self._agreements.check(card_id, market)
-        if isinstance(agreement, Refusal):
-            return agreement
+        with Hop(self._trace, "deposit.submit", "deposit", of=""):
+            with Hop(self._trace, "bankcard.check", CARDS):
+                agreement = await self._agreements.check(card_id, market)
+            if isinstance(agreement, Refusal):
+                return agreement
+            return await self._begin(uid, trade_acc_id, market, card_id, card_no, ccy, amount)
+
+    async def _begin(
+        self, uid: int, trade_acc_id: int, market: int, card_id: int, card_no: str, ccy: str, amount: int
+    ) -> Apply:
         async with self._db.transaction() as tx:
             reference = await self.reference(tx)
             apply = await self._applications.new(
@@ -114,6 +122,9 @@ class SocketDeposits:
         async with self._db.transaction() as tx:
             if await self._transfers.finish(tx, transfer.transfer_ref, success=success, code=answer.code):
                 await self._conclude(tx, apply, answer, success=success)
+            elif await self._transfers.contradicts(tx, transfer.transfer_ref, success=success):
+                late = f"A{apply.id} is {ApplyStatus(apply.status).name}, the bank says {answer.said}"
+                tx.after_commit(lambda: raise_alert(self._trace, "WD-08", f"A{apply.id}", late))
             return await job.settle(tx, Done() if success else Failed(str(answer.code)))
 
     async def _conclude(self, tx: Transaction, apply: Apply, answer: Answer, *, success: bool) -> None:

@@ -7,7 +7,9 @@ Rules:
 * The same transaction under another number (`dedup`) is kept as DUPLICATE, reported, and causes nothing.
 * What cannot be dealt with (an unknown card, an agreement that is not signed) is kept as REFUSED with an alert: the
   bank has the money or the wish, and people must know.
-* A number that is missing means that the bank gave up on a push: the recovery is asked for at once.
+* A number that is missing means that the bank gave up on a push: the recovery is asked for at once, and what came
+  behind the gap waits for one repetition, so that the recovery can bring first what was first: an agreement is signed
+  before its customer moves money.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from sqlalchemy import bindparam, exists, func, insert, select
 from core.alerts import raise_alert
 from core.banks.socket.gateway import Push
 from core.clock import Clock
+from core.errors import OutcomeUnknown
+from core.hops import LINES, Hop
 from core.storage import Database, Questions, Statement, Transaction, UniqueViolation
 from core.storage.primary import bst_push
 from core.trace import Trace
@@ -75,7 +79,7 @@ class Pushes:
     def __init__(self, bank: str, db: Database, clock: Clock, trace: Trace, rooms: dict[type, Prepare]) -> None:
         """``rooms``: body of a push -> the room that deals with it."""
         self.bank, self._db, self._clock, self._trace, self._rooms = bank, db, clock, trace, rooms
-        self._highest = self._complete_to = 0
+        self._highest = self._complete_to = self._deferred = 0
         self.on_gap: Callable[[], None] = lambda: None
 
     async def begin(self) -> None:
@@ -103,7 +107,14 @@ class Pushes:
 
     async def take(self, push: Push, source: str = "push") -> None:
         """Persist a push with what it causes, or find it persisted; then it may be acknowledged."""
+        with Hop(self._trace, f"push.{KINDS[type(push.body)].lower()}", LINES[self.bank], of=""):
+            await self._take(push, source)
+
+    async def _take(self, push: Push, source: str) -> None:
         known = await self._db.first(KNOWN, {"bank": self.bank, "seq": push.push_seq})
+        if known is None and source == "push" and self._behind_a_new_gap(push.push_seq):
+            self.on_gap()
+            raise OutcomeUnknown(f"push {push.push_seq} waits for what is missing before it")
         if known is None:
             effect = await self._rooms[type(push.body)](push)
             if not await self._keep(push, source, dedup_key(push), effect):
@@ -114,6 +125,13 @@ class Pushes:
         self._highest = max(self._highest, push.push_seq)
         if gap:
             self.on_gap()
+
+    def _behind_a_new_gap(self, push_seq: int) -> bool:
+        """Whether numbers before it are missing, noticed for the first time with this one."""
+        if push_seq <= max(self._highest + 1, self._deferred):
+            return False
+        self._deferred = push_seq
+        return True
 
     async def _keep(self, push: Push, source: str, dedup: str | None, effect: Effect) -> bool:
         """Whether the push is in the books now; False if its transaction is there under another number."""

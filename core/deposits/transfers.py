@@ -126,6 +126,11 @@ class Transfers:
             "b_bank": self.bank, "b_ref": transfer_ref, "state": DONE if success else FAILED, "result": code,
             "finished_at": now, "updated_at": now}) == 1
 
+    async def contradicts(self, tx: Questions, transfer_ref: str, *, success: bool) -> bool:
+        """Whether a later word of the bank's is another than the result on which we have acted."""
+        row = await tx.first(FIND, {"b_bank": self.bank, "b_ref": transfer_ref})
+        return row is not None and Transfer(*row).state == (FAILED if success else DONE)
+
     async def finished(self, since_ms: int, until_ms: int) -> list[Transfer]:
         """What was finished in ``[since, until)``."""
         rows = await self._db.all(FINISHED, {"bank": self.bank, "since": since_ms, "until": until_ms})
@@ -144,8 +149,8 @@ async def _always() -> bool:
 
 class Sending:
     """Drives the job of one instruction to a definite answer. The job's payload: ``ref``, ``sent`` (sendings so far),
-    ``over`` (exit server of the latest of them), ``taken`` (the bank has it), ``asked`` (queries so far), ``doubt``,
-    ``unread`` (-2 was said), ``until`` (when people are told, 0: not set)."""
+    ``at`` and ``over`` (moment and exit server of the latest of them), ``taken`` (the bank has it), ``asked`` (queries
+    so far), ``doubt``, ``unread`` (-2 was said), ``until`` (when people are told, 0: not set)."""
 
     def __init__(
         self, bank: str, gateway: SocketGateway, calendars: Calendars, clock: Clock, settings: Settings
@@ -158,8 +163,8 @@ class Sending:
     @staticmethod
     def payload(reference: str, **more: Any) -> dict[str, Any]:
         """Of a job that has sent nothing yet."""
-        return {"ref": reference, "sent": 0, "over": "", "taken": 0, "asked": 0, "doubt": 0, "until": 0, "unread": 0,
-                **more}
+        return {"ref": reference, "sent": 0, "at": 0, "over": "", "taken": 0, "asked": 0, "doubt": 0, "until": 0,
+                "unread": 0, **more}
 
     async def run(
         self, job: Job, send: Send, *, wanted: Wanted = _always, cutoff_ms: int | None = None
@@ -183,32 +188,34 @@ class Sending:
             return self._too_late(job)
         if not self._gateway.available:
             return Again(now + self._no_server_ms, NO_SERVER, counts=False)
+        job.payload = job.payload | {"at": now}
         await surely_unsent(job)
         answer = await send(job.payload["sent"] + 1)
         if answer.outcome in AT_THE_DOOR:
             await nothing_happened(job)
             return self._refused_at_the_door(job.payload, answer, cutoff_ms)
-        return self._answered(job.payload, answer)
+        return self._answered(job.payload | {"sent": job.payload["sent"] + 1}, answer)
 
     async def _send_again(self, job: Job, send: Send, cutoff_ms: int | None) -> Answer | Verdict:
         """The bank does not know the reference: once more, over the other exit server. What is said at the door then
         tells of this sending only; the earlier one may still be on its way."""
-        w = job.payload
-        if not await self._gateway.leave(w["over"], f"{w['ref']}: sent again"):
+        before = job.payload
+        if not await self._gateway.leave(before["over"], f"{before['ref']}: sent again"):
             return self._later(job, "not found; the other exit server has just been left")
-        answer = await send(w["sent"] + 1)
+        await job.note(before | {"sent": before["sent"] + 1, "at": self._clock.now_ms(), "over": ""})
+        answer = await send(job.payload["sent"])
         if answer.outcome is Outcome.CLOSED:
-            return self._closed(w, answer, cutoff_ms)
+            return self._closed(before, answer, cutoff_ms)
         if answer.outcome in AT_THE_DOOR:
-            return self._later_with(w | {"sent": w["sent"] + 1}, answer.said)
-        return self._answered(w, answer)
+            return self._later(job, answer.said)
+        return self._answered(job.payload, answer)
 
     def _answered(self, w: dict[str, Any], answer: Answer) -> Answer | Verdict:
         """What the bank's answer makes of an instruction that it has looked at, or may have."""
         if answer.outcome is Outcome.REJECTED:
             return answer
         now = self._clock.now_ms()
-        sent = w | {"sent": w["sent"] + 1, "over": answer.server, "until": w["until"] or now + self._give_up_ms}
+        sent = w | {"over": answer.server, "until": w["until"] or now + self._give_up_ms}
         if answer.outcome is Outcome.TAKEN_ON:
             return Again(now + self._ladder_ms[0], counts=False, payload=sent | {"taken": 1})
         if answer.outcome is Outcome.UNKNOWN:
@@ -228,10 +235,17 @@ class Sending:
 
     def _closed(self, w: dict[str, Any], answer: Answer, cutoff_ms: int | None) -> Verdict:
         """-9: this sending does not count, the next one is at the opening; nobody is told meanwhile (SOCK-11)."""
-        now = self._clock.now_ms()
-        opens = max(self.opens_ms(), now + self._ladder_ms[0])
+        opens, now = self.again_ms(), self._clock.now_ms()
         due = opens if cutoff_ms is None else min(opens, max(cutoff_ms, now))
         return Again(due, answer.said, counts=False, payload=w | {"until": 0})
+
+    def again_ms(self) -> int:
+        """When to try again after a -9, epoch ms: at the next opening, in a while if our calendar says open."""
+        return max(self.opens_ms(), self._clock.now_ms() + self._ladder_ms[0])
+
+    def wait_ms(self, number: int) -> int:
+        """Between the n-th question (from 0) and the next."""
+        return self._ladder_ms[min(number, len(self._ladder_ms) - 1)]
 
     def opens_ms(self) -> int:
         """When an instruction may leave, epoch ms: now, or the next opening of the bank's window."""
@@ -283,7 +297,8 @@ class Sending:
 
     def _answers_are_in(self, job: Job) -> bool:
         """Whether nothing of ours can still be on its way: what was sent is older than any answer may take."""
-        return job.payload["asked"] > 0 or not job.payload["until"]
+        sent_ms: int = job.payload["at"]
+        return self._clock.now_ms() - sent_ms >= self._ladder_ms[0]
 
     def _later(self, job: Job, error: str, taken: int | None = None) -> Verdict:
         return self._later_with(job.payload if taken is None else job.payload | {"taken": taken}, error)
@@ -293,6 +308,5 @@ class Sending:
         until = w["until"] or now + self._give_up_ms
         if now >= until:
             return Exhausted(f"no result: {error or 'pending at the bank'}", alert="")
-        wait = self._ladder_ms[min(w["asked"], len(self._ladder_ms) - 1)]
-        return Again(now + wait, error, counts=False, payload=w | {
+        return Again(now + self.wait_ms(w["asked"]), error, counts=False, payload=w | {
             "asked": w["asked"] + 1, "doubt": 1, "until": until})

@@ -17,6 +17,7 @@ from core.alerts import raise_alert
 from core.clock import Clock
 from core.domain import BizType, Role
 from core.errors import CallFailed, Code, OutcomeUnknown, Refusal
+from core.hops import Hop, belongs_to
 from core.locks import Locks
 from core.orchestration import records as R
 from core.orchestration import withdraw_table as W
@@ -130,6 +131,7 @@ class Engine:
             detail = await self._db.first(R.FIND_WITHDRAW, {"b_id": procedure_id})
             p.fields = R.WithdrawFields._make(detail or ())
         p.pending = [Effect(*effect) for effect in await self._db.all(R.EFFECTS_OF, {"b_id": procedure_id})]
+        belongs_to(p.trace_id)
         return p
 
     # Locking (LOCK-02): a second worker waits, then is told LOCK_BUSY
@@ -172,6 +174,7 @@ class Engine:
             await self._request(tx, p, row.effects, now, Fact("CREATE"), asked=False)
             await self._remember(tx, p, request, now)
             await self._decide_on(tx, p, now)
+            tx.after_commit(lambda: belongs_to(p.trace_id))
 
     # Stepping
 
@@ -274,7 +277,8 @@ class Engine:
             "from_ext_status": left.ext if left else "", "to_ext_status": p.ext_status, "operator": fact.by.id,
             "remark": fact.remark, "created_at": now})
         self._trace.publish(tx, "procedure", f"P{p.id}", {
-            "id": p.id, "biz": p.biz_type, "row": row.id, "from": left.label if left else "", "to": p.state.label,
+            "id": p.id, "trace": p.trace_id, "biz": p.biz_type, "row": row.id,
+            "from": left.label if left else "", "to": p.state.label,
             "version": p.version, "attempt": p.attempt_no, "operator": fact.by.id, "remark": fact.remark,
             "fact": fact.name, "uid": p.nn_uid, "channel": channel(p), "ccy": p.fields.ccy, "amount": p.fields.amount,
             "date": p.transaction_date, "reason": p.reason, "hold": p.hold_id, "seq": flow_id})
@@ -425,7 +429,8 @@ class Engine:
             return
         self._resuming[procedure_id] = None
         try:
-            await self._resume(procedure_id)
+            with Hop(self._trace, "sba.resume", "procedure_system", of=""):
+                await self._resume(procedure_id)
         finally:
             del self._resuming[procedure_id]
 

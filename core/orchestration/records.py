@@ -139,6 +139,13 @@ class Procedure:
         return self.fields  # type: ignore[no-any-return]
 
     @property
+    def trace_id(self) -> str:
+        """Under which everything that is done for it is listed: its Apply's or Task's, else its own (TRACE-05)."""
+        if self.biz_type == BizType.CASH_WITHDRAW:
+            return f"T{self.withdraw.task_id}"
+        return f"P{self.id}" if self.deposit.apply_ref is None else f"A{self.deposit.apply_ref}"
+
+    @property
     def is_bst(self) -> bool:
         """A bank-securities transfer: routed by the platform, bound to trading days."""
         if self.biz_type == BizType.CASH_DEPOSIT:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from core.clock import Clock
 from core.domain import BizType, DepositType, Role
 from core.errors import CallFailed, Code, OutcomeUnknown, Refusal
+from core.hops import SBA, Hop
 from core.orchestration import deposit_table as D
 from core.orchestration import records as R
 from core.orchestration import withdraw_table as W
@@ -385,6 +386,10 @@ class Sba:
     async def note_bank(self, procedure_id: int, **marks: Any) -> None:
         """Record what became known of the bank leg: ``bank_ack_at``, ``request_id``, ``poll_count``, ``bank_code``,
         ``poll_exhausted``, ``abnormal``, ``bank_submitted``. Raises `OutcomeUnknown` when the lock is busy."""
+        with Hop(self._trace, "sba.note_bank", SBA[BizType.CASH_WITHDRAW]):
+            await self._note_bank(procedure_id, marks)
+
+    async def _note_bank(self, procedure_id: int, marks: Mapping[str, Any]) -> None:
         token = await self.engine.lock(procedure_id)
         if token is None:
             raise OutcomeUnknown(f"P{procedure_id} is locked by another worker")
@@ -398,6 +403,11 @@ class Sba:
             await self.engine.unlock(procedure_id, token)
 
     async def _fact(self, procedure_id: int, fact: Fact, marks: Mapping[str, Any] | None = None) -> Reply:
+        """State a fact of a withdrawal in the platform's name and carry out what follows."""
+        with Hop(self._trace, f"sba.{fact.name.lower()}", SBA[BizType.CASH_WITHDRAW]):
+            return await self._state_fact(procedure_id, fact, marks)
+
+    async def _state_fact(self, procedure_id: int, fact: Fact, marks: Mapping[str, Any] | None) -> Reply:
         token = await self.engine.lock(procedure_id)
         if token is None:
             return Reply(Code.LOCK_BUSY, "another worker is on it")

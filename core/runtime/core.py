@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -26,10 +27,14 @@ from core.deposits.crediting import Crediting
 from core.deposits.transfers import JOBS
 from core.domain import Role
 from core.errors import CallFailed, Code, Refusal
-from core.jobs import Jobs, Timetable
+from core.hops import SBA, Hop, TracedRpc, trace_of
+from core.jobs import Again, Job, Jobs, Timetable, Verdict
+from core.jobs.queue import Handler
+from core.jobs.registry import entry_of
 from core.locks import Locks
 from core.orchestration.decisions import Decisions
 from core.orchestration.engine import Engine
+from core.orchestration.operations import OPERATIONS
 from core.orchestration.performers import Performers
 from core.orchestration.records import Actor, Effect, Procedure, Reply
 from core.orchestration.service import Sba
@@ -93,7 +98,8 @@ class Core:
         self.given = given
         settings, databases, clock, trace = given.settings, given.databases, given.clock, given.trace
         self._tasks: dict[asyncio.Task[Any], None] = {}
-        self._trace = trace
+        self._trace, trace.polls = trace, settings["jobs.trace_polls"]
+        rpc = TracedRpc(given.rpc, trace)
         self._escaped: BaseException | None = None
 
         self.risk_control = RiskControl(databases.assets, clock, trace)
@@ -109,24 +115,24 @@ class Core:
         self.applications = Applications(databases.primary, clock, trace)
 
         self._owners: dict[str, Any] = {}
-        self.performers = Performers(given.rpc, self.risk_control, self._owners, settings)
+        self.performers = Performers(rpc, self.risk_control, self._owners, settings)
         self.engine = Engine(databases.procedure, clock, trace, given.locks, self.decisions, settings,
                              self.performers.table, self.spawn, given.worker)
         self.sba = Sba(databases.procedure, clock, trace, self.engine, self.decisions, self.performers,
                        self.risk_control, settings)
         self.airstar_deposits = AirstarDeposits(
             databases.primary, clock, trace, self.jobs, self.applications, self.mandates, self.gateway, self.sba,
-            self.lists, self.accounts, given.rpc, settings, given.calendars)
+            self.lists, self.accounts, rpc, settings, given.calendars)
         self.auto_settings = AutoSettings(databases.primary, clock, trace, settings)
         self.withdrawals = Withdrawals(
             databases.primary, clock, trace, self.jobs, {"airstar": self.mandates, **self.agreements}, self.sba,
-            self.risk_control, self.lists, self.accounts, given.rpc, given.calendars, self.auto_settings, settings)
+            self.risk_control, self.lists, self.accounts, rpc, given.calendars, self.auto_settings, settings)
         self.airstar_withdrawals = AirstarWithdrawals(
             databases.primary, clock, trace, self.jobs, self.mandates, self.gateway, self.sba, self.withdrawals,
             self.airstar_deposits, self.accounts, settings)
         shared = Shared(databases, clock, trace, settings, given.calendars, self.jobs, self.applications,
                         self.agreements, Crediting(databases.primary, clock, self.applications, self.sba, self.lists,
-                                                   given.rpc, settings),
+                                                   rpc, settings),
                         self.accounts, self.sba, self.withdrawals)
         self.sockets.update({bank: SocketBankRooms(bank, FLAVOURS[bank], lines, shared)
                              for bank, lines in given.sockets.items()})
@@ -140,7 +146,7 @@ class Core:
             "INSTRUCT": self._instruct})
         for handlers in (self.airstar_deposits.handlers, self.withdrawals.handlers, self.airstar_withdrawals.handlers,
                          *(rooms.handlers for rooms in self.sockets.values())):
-            self.jobs.register(handlers)
+            self.jobs.register({name: _as_hop(name, handler, trace) for name, handler in handlers.items()})
         self.timetable = Timetable(
             databases.primary, clock, trace, given.locks, given.worker, settings, given.calendars, self._scheduled(),
             self.spawn)
@@ -211,8 +217,8 @@ class Core:
             task.cancel()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run something of this core's own; what escapes it is kept in `fault`."""
-        task = asyncio.get_running_loop().create_task(work)
+        """Run something of this core's own, part of no hop; what escapes it is kept in `fault`."""
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks[task] = None
         task.add_done_callback(self._ended)
         return task
@@ -234,18 +240,25 @@ class Core:
         **params: Any,
     ) -> Reply:
         """One of SBA's operations, with what belongs to it outside SBA: notices, refunds, alerts."""
-        rolls_back = params.get("action") == "Rollback" and by.role is Role.SUPERVISOR
-        if rolls_back and await self._on_its_way(procedure_id):
-            reply = Reply(Code.BANK_STATUS_REQUIRED, "our instruction is on its way to the bank: wait for its answer")
-        else:
-            reply = await self.sba.operate(
-                name, procedure_id, version=version, rpc_request_id=rpc_request_id, by=by, remark=remark, **params)
+        service = SBA[OPERATIONS[name].biz] if name in OPERATIONS else ""
+        with Hop(self._trace, f"sba.{name}", service, of=""):
+            reply = await self._operate(name, procedure_id, version, rpc_request_id, by, remark, params)
         self._trace.emit("staff", by.id, {
             "operator": by.id, "role": by.role, "action": name, "subject": f"P{procedure_id}",
             "result": reply.code.name})
         if name in ("CashDepositReverse", "CashWithdrawReverse"):
             await self._reversed(name, procedure_id, reply)
         return reply
+
+    async def _operate(
+        self, name: str, procedure_id: int, version: int, request_id: str, by: Actor, remark: str,
+        params: Mapping[str, Any],
+    ) -> Reply:
+        rolls_back = params.get("action") == "Rollback" and by.role is Role.SUPERVISOR
+        if rolls_back and await self._on_its_way(procedure_id):
+            return Reply(Code.BANK_STATUS_REQUIRED, "our instruction is on its way to the bank: wait for its answer")
+        return await self.sba.operate(
+            name, procedure_id, version=version, rpc_request_id=request_id, by=by, remark=remark, **params)
 
     async def _on_its_way(self, procedure_id: int) -> bool:
         """Whether our own instruction may be on its way to the bank at this moment."""
@@ -265,3 +278,16 @@ class Core:
         if apply_ref is not None and await self.applications.refund_of(apply_ref) == "PENDING_REVERSE":
             await self.applications.refund_short(apply_ref)
             raise_alert(self._trace, "DEP-07", f"P{procedure_id}", reply.message)
+
+
+def _as_hop(name: str, handler: Handler, trace: Trace) -> Handler:
+    """A job's handler, each run of which is a hop of the service that owns the job."""
+    service = entry_of(name).owner[0]
+
+    async def run(job: Job) -> Verdict:
+        with Hop(trace, name, service, of=trace_of(job.payload)) as hop:
+            verdict = await handler(job)
+            hop.quiet = isinstance(verdict, Again) and not verdict.error and verdict.payload is None
+            return verdict
+
+    return run

@@ -17,7 +17,7 @@ from core.banks.socket.gateway import Push, SocketGateway
 from core.banks.socket.line import Dial
 from core.calendars import Calendars
 from core.cards.agreements import Agreements
-from core.clock import Clock
+from core.clock import MS_PER_S, Clock
 from core.deposits.applications import Applications
 from core.deposits.bst import SocketDeposits
 from core.deposits.crediting import Crediting
@@ -45,7 +45,7 @@ from core.withdrawals.bst import SocketWithdrawals
 from core.withdrawals.tasks import Withdrawals
 
 RECOVERY_TRIES = 3
-"""How often a re-pull is tried after one sign-on (B-15: 3); a later sign-on tries again."""
+"""How often a re-pull fails before people are told (B-15: 3)."""
 
 
 class DayLists(Protocol):
@@ -88,6 +88,8 @@ class SocketBankRooms:
         self.bank, self._clock, self._trace, self._accounts = bank, of.clock, of.trace, of.accounts
         self._sba = of.sba
         self._retry_s: float = of.settings["socket.recovery.retry_s"]
+        self._after_close_ms: int = of.settings["socket.recovery.after_close_s"] * MS_PER_S
+        self._calendars = of.calendars
         self.gateway = SocketGateway(bank, flavour, lines.dial, of.clock, of.trace, of.settings, self)
         self.agreements = of.agreements[bank]
         self.transfers = Transfers(bank, db, of.clock)
@@ -97,7 +99,7 @@ class SocketBankRooms:
         self.withdrawals = SocketWithdrawals(
             bank, db, of.clock, of.trace, of.jobs, self.agreements, self.gateway, self.transfers, of.sba,
             of.withdrawals, self.deposits, of.accounts, of.calendars, of.settings)
-        self.day_end = DayEnd(bank, db, of.clock, of.trace, of.jobs, self.transfers, of.calendars)
+        self.day_end = DayEnd(bank, db, of.clock, of.trace, of.jobs, self.transfers, of.calendars, of.settings)
         self.pushes = Pushes(bank, db, of.clock, of.trace, {
             DepositPush: self.deposits.pushed, TransferResult: self.withdrawals.result_pushed,
             BankWithdrawal: self.withdrawals.pushed, SignNotice: self._signed})
@@ -120,6 +122,8 @@ class SocketBankRooms:
         self._spawn = spawn
         await self.deposits.references.begin()
         await self.pushes.begin()
+        if self.on_reconnect is None:
+            spawn(self._after_each_session())
         await self.gateway.start(spawn)
 
     # What the gateway hears
@@ -157,15 +161,21 @@ class SocketBankRooms:
             self._spawn(self._recover())
 
     async def _recover(self) -> None:
+        """Until it is done, or the line is down: the next sign-on asks for it anew."""
+        failures = 0
         try:
-            for _ in range(RECOVERY_TRIES):
+            while True:
                 try:
                     await self.recover()
                     return
                 except OutcomeUnknown as silence:
                     error = str(silence)
-                    await asyncio.sleep(self._retry_s)
-            raise_alert(self._trace, "SOCK-06", self.bank, error)
+                failures += 1
+                if not self.gateway.available:
+                    return
+                if failures == RECOVERY_TRIES:
+                    raise_alert(self._trace, "SOCK-06", self.bank, error)
+                await asyncio.sleep(self._retry_s)
         finally:
             self._recovering = False
 
@@ -174,8 +184,17 @@ class SocketBankRooms:
         while True:
             self._wanted = False
             report = await self.recovery.run()
+            await self.day_end.fetch_overdue(self.gateway)
             if not self._wanted:
                 return report
+
+    async def _after_each_session(self) -> None:
+        """What the bank pushed last leaves no gap behind it: one more recovery when the session is over."""
+        while True:
+            now = self._clock.now_ms()
+            closes = self._calendars.bank_gate(self.bank, now).closes_ms
+            await asyncio.sleep((closes + self._after_close_ms - now) / MS_PER_S)
+            self._recover_soon()
 
     # Signing
 

@@ -22,6 +22,7 @@ from sqlalchemy import MetaData, Table
 from sqlalchemy.schema import CreateTable
 
 from core.errors import Misconfigured, OutcomeUnknown
+from core.hops import under_way
 from core.storage.databases import StorageConfig
 from core.storage.errors import (
     ConstraintViolation,
@@ -387,6 +388,8 @@ async def _run(connection: Connection, metadata: MetaData, statement: Statement,
     if statement.metadata is not metadata:
         raise WrongDatabase(f"{statement.table.name} is not a table of this database")
     text, arguments = statement.mysql or statement.for_mysql()
+    if (hop := under_way()) is not None:
+        hop.tables.update(statement.tables)
     try:
         return await connection.run(text, arguments(parameters))
     except errors.MySQLError as error:

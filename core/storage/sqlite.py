@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 from sqlalchemy import MetaData, Table
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from core.hops import under_way
 from core.storage.errors import (
     ConstraintViolation,
     Contention,
@@ -230,6 +231,8 @@ def _run(cursor: Any, metadata: MetaData, statement: Statement, parameters: Para
     if statement.metadata is not metadata:
         raise WrongDatabase(f"{statement.table.name} is not a table of this database")
     text, arguments = statement.sqlite or statement.for_sqlite()
+    if (hop := under_way()) is not None:
+        hop.tables.update(statement.tables)
     try:
         return cursor.execute(text, arguments(parameters))
     except sqlite3.Error as error:

@@ -91,10 +91,10 @@ class Statement:
     """One statement of one database; make it once, at module level.
 
     ``INSERT = Statement(insert(table))`` takes all columns by their names; a key that the database counts may be left
-    out. Raises `WrongDatabase` if it touches two databases.
+    out. Raises `WrongDatabase` if it touches two databases. ``tables``: the names of all that it reads or writes.
     """
 
-    __slots__ = ("_source", "metadata", "mysql", "sqlite", "table")
+    __slots__ = ("_source", "metadata", "mysql", "sqlite", "table", "tables")
 
     def __init__(self, source: ClauseElement | Upsert) -> None:
         tables = list(_tables(source))
@@ -103,6 +103,7 @@ class Statement:
                                 f"{', '.join(sorted({table.name for table in tables})) or 'none given'}")
         self._source: ClauseElement | Upsert | _Renamed = source
         self.table = tables[0]
+        self.tables: dict[str, None] = dict.fromkeys(table.name for table in tables)
         self.metadata: MetaData = tables[0].metadata
         self.sqlite: Prepared | None = None
         self.mysql: Prepared | None = None
@@ -124,6 +125,7 @@ class Statement:
         twin = object.__new__(Statement)
         twin._source = _Renamed(self, table)
         twin.table, twin.metadata, twin.sqlite, twin.mysql = table, self.metadata, None, None
+        twin.tables = dict.fromkeys(table.name if name == self.table.name else name for name in self.tables)
         return twin
 
     @property

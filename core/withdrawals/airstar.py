@@ -27,6 +27,7 @@ from core.deposits.airstar import (
 from core.deposits.bank_requests import ACCEPTED, NEW, OURS, REFUSED, STATE, close_request, keep_request
 from core.domain import JobState
 from core.errors import Code
+from core.hops import Hop
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.orchestration.records import BST, Effect, Procedure, Reply
 from core.orchestration.service import Sba
@@ -83,7 +84,7 @@ class AirstarWithdrawals:
         async with self._db.transaction() as tx:
             reference = await self._deposits.reference(tx)
             payload = {
-                "procedure": p.id, "ref": reference, "mandate": mandate.mandate_id if mandate
+                "procedure": p.id, "task": task.id, "ref": reference, "mandate": mandate.mandate_id if mandate
                 else "", "market": p.market, "ccy": p.withdraw.ccy, "amount": p.withdraw.amount,
                 "bank_request": task.request_id or None, "attempt": p.attempt_no, "request": "", "sent": 0}
             await self._jobs.enqueue(tx, TRANSFER, key, payload, self._clock.now_ms(), self._poll_max)
@@ -213,6 +214,10 @@ class AirstarWithdrawals:
 
     async def query_bank(self, procedure_id: int) -> Reply | Answer:
         """Operations ask the bank about one withdrawal: a definite result is applied, anything else only shown."""
+        with Hop(self._trace, "withdraw.query_bank", "withdraw", of=""):
+            return await self._query_bank(procedure_id)
+
+    async def _query_bank(self, procedure_id: int) -> Reply | Answer:
         shown = await self._sba.procedure(procedure_id)
         if shown is None:
             return Reply(Code.NOT_FOUND, f"no Procedure {procedure_id}")
@@ -231,6 +236,10 @@ class AirstarWithdrawals:
 
     async def _keep(self, item: BankRequest) -> int:
         """Accept or refuse at the bank by a job of its own, and for an accepted one a Task in the same transaction."""
+        with Hop(self._trace, "withdraw.begun_at_bank", "withdraw", of=""):
+            return await self._take_on(item)
+
+    async def _take_on(self, item: BankRequest) -> int:
         mandate = await self._mandates.by_mandate_id(item.mandate_id)
         account = await self._accounts.trade_account(mandate.uid, item.market) if mandate is not None else 0
         objection = await self._objection(item, mandate, account)
@@ -239,15 +248,17 @@ class AirstarWithdrawals:
         try:
             async with self._db.transaction() as tx:
                 await keep_request(tx, item, now, REFUSED if objection else NEW)
-                await self._jobs.enqueue(tx, ACKNOWLEDGE, item.request_id, {
-                    "request": item.request_id, "objection": objection}, now, self._resend_max)
+                task_id = None
                 if mandate is not None and not objection:
                     task = await self._withdrawals.new(
                         tx, uid=mandate.uid, trade_acc_id=account, market=item.market, card_id=mandate.card_id,
                         card_no=card_no, bank_code="airstar", ccy=item.ccy,
                         amount=item.amount, method=BST, template="bank_launched", bank_launched=1,
                         request_id=item.request_id)
-                    await close_request(tx, item.request_id, now, ACCEPTED, task_id=task.id)
+                    task_id = task.id
+                    await close_request(tx, item.request_id, now, ACCEPTED, task_id=task_id)
+                await self._jobs.enqueue(tx, ACKNOWLEDGE, item.request_id, {
+                    "request": item.request_id, "objection": objection, "task": task_id}, now, self._resend_max)
         except UniqueViolation:
             return 0
         return 1

@@ -11,6 +11,7 @@ be paid is refused there by 200109, so that the bank does not wait for us.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import bindparam, insert, update
@@ -26,8 +27,9 @@ from core.deposits.bst import SocketDeposits, read_wish
 from core.deposits.pushes import REFUSED, TAKEN, Effect, Noted
 from core.deposits.transfers import DEPOSIT, JOBS, OPEN, REVERSAL, WITHDRAW, Sending, Transfer, Transfers
 from core.domain import JobState, Market
-from core.errors import Code
-from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
+from core.errors import Code, OutcomeUnknown
+from core.hops import Hop, belongs_to, trace_of
+from core.jobs import Again, Done, Exhausted, Job, Jobs, Verdict
 from core.money import parse_wire
 from core.orchestration.records import BST, Procedure, Reply
 from core.orchestration.records import Effect as Asked
@@ -42,6 +44,8 @@ from core.withdrawals.tasks import Task, Withdrawals
 _OPEN_JOB = (JobState.READY, JobState.RUNNING, JobState.RETRY)
 _LISTS = {"cmb": (cmb_list, "bank_tx_seq"), "cmbc": (ms_list, "org_ref_no")}
 _BUSY = (Code.LOCK_BUSY, Code.DEPENDENCY_TIMEOUT, Code.VERSION_CONFLICT)
+_NO_LONGER_WAITING = (Outcome.TAKEN_ON, Outcome.DUPLICATE, Outcome.REJECTED)
+"""Answers to a refusal of ours after which the bank pays nothing: refused now, before, or lapsed there by itself."""
 _IMPOSSIBLE = "the agreement is not signed for this market"
 
 
@@ -53,6 +57,8 @@ class _List:
         self.reference = reference
         self.new = Statement(insert(table).values({name: bindparam(name) for name in (
             reference, "card_no", "ccy", "amount", "market", "task_id", "state", "created_at", "updated_at")}))
+        self.accept = Statement(update(table).where(table.c[reference] == bindparam("b_ref")).values(
+            task_id=bindparam("task_id")))
         self.change = Statement(update(table).where(table.c[reference] == bindparam("b_ref")).values(
             state=bindparam("state"), updated_at=bindparam("updated_at")))
 
@@ -104,7 +110,7 @@ class SocketWithdrawals:
                 await self._transfers.begin(tx, reference, WITHDRAW, p.withdraw.ccy, p.withdraw.amount, task.card_no,
                                             task_id=task.id, procedure_id=p.id)
             await self._jobs.enqueue(tx, self._names.transfer, key, Sending.payload(
-                reference, procedure=p.id, attempt=p.attempt_no, market=p.market, card_no=task.card_no,
+                reference, procedure=p.id, task=task.id, attempt=p.attempt_no, market=p.market, card_no=task.card_no,
                 payee=p.withdraw.payee_name, cutoff=self._cutoff_ms(p.market)), self._clock.now_ms(), 0)
 
     # Sending
@@ -115,8 +121,6 @@ class SocketWithdrawals:
         assert transfer is not None, w
         if transfer.state != OPEN:  # its result was pushed and taken
             return Done()
-        if not w["doubt"] and not await self._still_wanted(w):
-            return Failed("decided before it was sent")
         holder = await self._accounts.card_holder(self.bank, transfer.card_no)
         customer = self._customer(transfer, holder, w["payee"])
 
@@ -124,14 +128,18 @@ class SocketWithdrawals:
             return await self._gateway.pay(transfer.transfer_ref, customer, w["market"], transfer.ccy, transfer.amount,
                                            attempt)
 
+        async def wanted() -> bool:
+            return await self._still_wanted(w)
+
         before = w["taken"]
-        outcome = await self._sending.run(job, send, cutoff_ms=w["cutoff"])
+        outcome = await self._sending.run(job, send, wanted=wanted, cutoff_ms=w["cutoff"])
         if isinstance(outcome, Answer):
             return await self.settle(job, transfer, outcome)
         if isinstance(outcome, Exhausted):
-            return await self._for_people(outcome, w["procedure"])
+            return await self._for_people(outcome.error, w["procedure"])
         if isinstance(outcome, Again) and outcome.payload and outcome.payload["taken"] and not before:
-            await self._sba.note_bank(w["procedure"], bank_ack_at=self._clock.now_ms())
+            with suppress(OutcomeUnknown):  # a mark; whoever has the Procedure at this moment may bring its result
+                await self._sba.note_bank(w["procedure"], bank_ack_at=self._clock.now_ms())
         return outcome
 
     @staticmethod
@@ -150,18 +158,22 @@ class SocketWithdrawals:
         gate = self._calendars.market_gate(Market(market), now, bst=True)
         return gate.closes_ms if gate.open else now
 
-    async def _for_people(self, outcome: Exhausted, procedure_id: int) -> Verdict:
+    async def _for_people(self, error: str, procedure_id: int) -> Verdict:
         """No machine goes on: people may decide now (A-22), with what the bank tells them."""
-        await self._sba.note_bank(procedure_id, poll_exhausted=1, abnormal=1)
-        return outcome._replace(alert="SOCK-05", about=f"P{procedure_id}")
+        try:
+            await self._sba.note_bank(procedure_id, poll_exhausted=1, abnormal=1)
+        except OutcomeUnknown as busy:
+            return Again(self._clock.now_ms() + self._retry_ms, str(busy), counts=False)
+        return Exhausted(error, "SOCK-05", f"P{procedure_id}")
 
     async def settle(self, job: Job, transfer: Transfer, answer: Answer) -> Verdict:
         """A definite result of a withdrawal: into SBA, then into our book of transfers. The job's last act."""
         success = answer.outcome is Outcome.SUCCESS
-        if success and answer.amount not in (None, transfer.amount):
-            return Exhausted(f"the bank paid {answer.amount}, instructed were {transfer.amount} (minor units)")
         if transfer.procedure_id is None:
             return Exhausted(f"a result of {transfer.transfer_ref}, which was never instructed")
+        if success and answer.amount not in (None, transfer.amount):
+            wrong = f"the bank paid {answer.amount}, instructed were {transfer.amount} (minor units)"
+            return await self._for_people(wrong, transfer.procedure_id)
         reply = await self._sba.bank_result(
             transfer.procedure_id, success=success, code=str(answer.code), detail=answer.text,
             request_id=answer.bank_serial)
@@ -185,7 +197,9 @@ class SocketWithdrawals:
                 unknown = f"{self.bank}:{body.transfer_ref}"
                 tx.after_commit(lambda: raise_alert(self._trace, "RECON-02", unknown, "a result of none of ours"))
                 return Noted(REFUSED, "no transfer with this reference")
-            await self._jobs.enqueue(tx, self._names.result, f"{body.transfer_ref}:{body.code}", {
+            owner = {"apply": known.apply_id, "task": known.task_id}
+            tx.after_commit(lambda: belongs_to(trace_of(owner)))
+            await self._jobs.enqueue(tx, self._names.result, f"{body.transfer_ref}:{body.code}", owner | {
                 "ref": body.transfer_ref, "code": body.code, "amount": parse_wire(body.amount), "text": body.text,
                 "serial": body.bank_serial}, self._clock.now_ms(), self._refuse_tries)
             return Noted(TAKEN)
@@ -230,11 +244,12 @@ class SocketWithdrawals:
         async def take(tx: Transaction) -> Noted:
             if objection or holder is None:
                 return await self._take_refused(tx, body, objection, market, amount)
+            await self._enlist(tx, body, market, amount, "ACCEPTED")
             task = await self._withdrawals.new(
                 tx, uid=holder.uid, trade_acc_id=account, market=int(market), card_id=holder.card_id,
                 card_no=body.card_no, bank_code=self.bank, ccy=body.ccy, amount=amount, method=BST,
                 template="bank_launched", bank_launched=1, request_id=body.transfer_ref)
-            await self._enlist(tx, body, market, amount, "ACCEPTED", task.id)
+            await tx.execute(self._list.accept, {"b_ref": body.transfer_ref, "task_id": task.id})
             await self._transfers.begin(tx, body.transfer_ref, WITHDRAW, body.ccy, amount, body.card_no,
                                         task_id=task.id)
             return Noted(TAKEN)
@@ -256,19 +271,20 @@ class SocketWithdrawals:
         self, tx: Transaction, body: BankWithdrawal, objection: str, market: Market, amount: int
     ) -> Noted:
         if amount > 0:
-            await self._enlist(tx, body, market, amount, "REFUSED", None)
+            await self._enlist(tx, body, market, amount, "REFUSED")
             await self._queue_refusal(tx, body.transfer_ref, body.ccy, amount, body.card_no, objection)
         else:
             tx.after_commit(lambda: raise_alert(self._trace, "WD-09", f"{self.bank}:{body.transfer_ref}", objection))
         return Noted(REFUSED, objection)
 
     async def _enlist(
-        self, tx: Transaction, body: BankWithdrawal, market: Market, amount: int, state: str, task_id: int | None
+        self, tx: Transaction, body: BankWithdrawal, market: Market, amount: int, state: str
     ) -> None:
+        """Into the bank's list, before there is a Task (DB-07)."""
         now = self._clock.now_ms()
         await tx.execute(self._list.new, {
             self._list.reference: body.transfer_ref, "card_no": body.card_no, "ccy": body.ccy, "amount": amount,
-            "market": int(market), "task_id": task_id, "state": state, "created_at": now, "updated_at": now})
+            "market": int(market), "task_id": None, "state": state, "created_at": now, "updated_at": now})
 
     # Refusing at the bank what the customer began there
 
@@ -276,14 +292,15 @@ class SocketWithdrawals:
         """A Task that the bank began has ended without payment: tell the bank, in the same transaction."""
         now = self._clock.now_ms()
         await tx.execute(self._list.change, {"b_ref": task.request_id, "state": "REFUSED", "updated_at": now})
-        await self._queue_refusal(tx, task.request_id, task.ccy, task.amount, task.card_no, why)
+        await self._queue_refusal(tx, task.request_id, task.ccy, task.amount, task.card_no, why, task.id)
 
     async def _queue_refusal(
-        self, tx: Transaction, original: str, ccy: str, amount: int, card_no: str, why: str
+        self, tx: Transaction, original: str, ccy: str, amount: int, card_no: str, why: str,
+        task_id: int | None = None,
     ) -> None:
         await self._jobs.enqueue(tx, self._names.refuse, original, {
             "ref": await self._deposits.reference(tx), "original": original, "ccy": ccy, "amount": amount,
-            "card_no": card_no, "why": why[:60]}, self._clock.now_ms(), self._refuse_tries)
+            "card_no": card_no, "why": why[:60], "task": task_id}, self._clock.now_ms(), self._refuse_tries)
 
     async def _refuse(self, job: Job) -> Verdict:
         """Ask first: what the bank has ended itself, or has paid, is not to be taken back by a refusal. What it has
@@ -296,15 +313,16 @@ class SocketWithdrawals:
             return await self._refused(job)
         if known.outcome is Outcome.NOT_FOUND:
             await self._note_reversal(of)
-            answer = await self._gateway.reverse(of["ref"], of["original"], of["ccy"], of["amount"], of["why"],
-                                                 job.retry_count + 1)
-            if answer.outcome in (Outcome.TAKEN_ON, Outcome.DUPLICATE):
+            known = await self._gateway.reverse(of["ref"], of["original"], of["ccy"], of["amount"], of["why"],
+                                                job.retry_count + 1)
+            if known.outcome in _NO_LONGER_WAITING:
                 return await self._refused(job)
-            known = answer
-        error = f"{known.outcome} {known.code} {known.text}".strip()
+        error = f"{known.outcome} {known.said}"
+        if known.outcome is Outcome.CLOSED:  # what nobody has taken lapses there with the session: asked at the opening
+            return Again(self._sending.again_ms(), error, counts=False)
         if job.retry_count >= job.max_retry or known.outcome is Outcome.SUCCESS:
             return Exhausted(error, "WD-09", f"{self.bank}:{of['original']}")
-        return Again(self._clock.now_ms() + self._retry_ms, error)
+        return Again(self._clock.now_ms() + self._sending.wait_ms(job.retry_count), error)
 
     async def _note_reversal(self, of: Mapping[str, Any]) -> None:
         """Into our book before it leaves, for its result is pushed."""
@@ -329,6 +347,10 @@ class SocketWithdrawals:
 
     async def query_bank(self, procedure_id: int) -> Reply | Answer:
         """Operations ask the bank about one withdrawal: a definite result is applied, anything else only shown."""
+        with Hop(self._trace, "withdraw.query_bank", "withdraw", of=""):
+            return await self._query_bank(procedure_id)
+
+    async def _query_bank(self, procedure_id: int) -> Reply | Answer:
         shown = await self._sba.procedure(procedure_id)
         if shown is None:
             return Reply(Code.NOT_FOUND, f"no Procedure {procedure_id}")

@@ -28,6 +28,7 @@ from core.calendars import Calendars
 from core.clock import Clock, from_yyyymmdd
 from core.domain import BizType, FreezeType, MandateStatus, TaskStatus
 from core.errors import CallFailed, Code, OutcomeUnknown, Refusal
+from core.hops import CARDS, Hop, belongs_to
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.orchestration.operations import OPS
 from core.orchestration.performers import RiskControl
@@ -138,7 +139,8 @@ class Withdrawals:
         self._authorizations, self._sba, self._risk, self._lists = (
             authorizations, sba, risk_control, lists)
         self._accounts, self._rpc, self._calendars, self._quotas = accounts, rpc, calendars, quotas
-        self._currencies = _currencies(settings)
+        self._currencies: dict[str, list[str]] = _of_banks(settings, "currencies")
+        self._english_only = [bank for bank, only in _of_banks(settings, "english_payee").items() if only]
         self.ids = Sequence(db, "task")
         self._prehold: bool = settings["withdraw.prehold"]
         self._retry_ms: int = settings["sba.outbox.retry_ms"]
@@ -157,9 +159,10 @@ class Withdrawals:
         """The customer confirms a withdrawal of ``amount`` minor units by channel ``method``."""
         if refusal := check_wish(market, ccy, amount):
             return refusal
-        async with self._db.transaction() as tx:
-            return await self.new(tx, uid=uid, trade_acc_id=trade_acc_id, market=market, card_id=card_id,
-                                  card_no=card_no, bank_code=bank_code, ccy=ccy, amount=amount, method=method)
+        with Hop(self._trace, "withdraw.submit", "withdraw", of=""):
+            async with self._db.transaction() as tx:
+                return await self.new(tx, uid=uid, trade_acc_id=trade_acc_id, market=market, card_id=card_id,
+                                      card_no=card_no, bank_code=bank_code, ccy=ccy, amount=amount, method=method)
 
     async def new(self, tx: Transaction, **fields: Any) -> Task:
         """A Task with its start queued, within the caller's transaction."""
@@ -169,6 +172,7 @@ class Withdrawals:
         await tx.execute(NEW, task._asdict() | {"created_at": now, "updated_at": now})
         await self._jobs.enqueue(tx, START, f"T{task.id}", {"task": task.id}, now, self._start_tries)
         self._publish(tx, task, None)
+        tx.after_commit(lambda: belongs_to(f"T{task.id}"))
         return task
 
     def _batch_date(self, method: str, now: int) -> int | None:
@@ -200,7 +204,7 @@ class Withdrawals:
         if task.status != TaskStatus.PENDING or task.waits:
             return Done()
         try:
-            refusal = await self._confirm(task) or await self._hold(task)
+            refusal = await self._check_card(task) or await self._hold(task)
             if refusal:
                 return await self._refuse(job, task, refusal)
             if task.method == BST and task.step == CONFIRM:
@@ -215,6 +219,10 @@ class Withdrawals:
             return await self._refuse(job, task, Refusal(reply.code, reply.message))
         return await self._created(job, task, reply.procedure)
 
+    async def _check_card(self, task: Task) -> Refusal | None:
+        with Hop(self._trace, "bankcard.check", CARDS):
+            return await self._confirm(task)
+
     async def _confirm(self, task: Task) -> Refusal | None:
         """Confirm: the card is the customer's, and a BST card is authorized for the market (AIR-03)."""
         if not await self._accounts.owns_card(task.uid, task.bank_code, task.card_no):
@@ -227,7 +235,21 @@ class Withdrawals:
         if task.ccy not in self._currencies.get(task.bank_code, (task.ccy,)):
             return Refusal(Code.INVALID_PARAM, f"{task.bank_code} does not transfer {task.ccy}")
         found = await of_bank.check(task.card_id, task.market)
+        if not isinstance(found, Refusal):
+            found = await self._payee(task)
         return found if isinstance(found, Refusal) else None
+
+    async def _payee(self, task: Task) -> str | Refusal:
+        """The payee's name for the channel, English preferred. A bank that pays to English names only gets the account
+        service's where operations have noted none; without one the Task does not pass (SBA-WD-050)."""
+        names = await self._db.first(ENGLISH_NAME, {"uid": task.uid})
+        if task.method != BST or task.bank_code not in self._english_only:
+            return (names[0] or names[1]) if names else ""
+        holder = await self._accounts.card_holder(task.bank_code, task.card_no) if names is None else None
+        english: str = names[0] if names else holder.en_name if holder is not None else ""
+        if english and english.isascii():
+            return english
+        return Refusal(Code.INVALID_PARAM, f"no English name is known: {task.bank_code} pays to English names only")
 
     async def _auto_out(self, job: Job, task: Task) -> Task | Verdict:
         """autoOut(): the Task at REMITTANCE with its amount taken from the quota, both or neither; if the quota does
@@ -293,13 +315,13 @@ class Withdrawals:
         except OutcomeUnknown:
             listed = True
         cash = await self._accounts.settled_cash(task.trade_acc_id, task.ccy)
-        names = await self._db.first(ENGLISH_NAME, {"uid": task.uid})
+        payee = await self._payee(task)
         return WithdrawRequest(
             rpc_request_id=f"T{task.id}", task_id=task.id, nn_uid=task.uid, trade_acc_id=task.trade_acc_id,
             market=task.market, ccy=task.ccy, amount=task.amount, transfer_method=task.method,
             transfer_dest_bank=task.bank_code, transfer_dest_card=task.card_no, hold_id=f"WD{task.id}",
             settled_amount=min(task.amount, cash if not self._prehold else cash + task.amount),
-            bank_launched=task.bank_launched, payee_name=(names[0] or names[1]) if names else "",
+            bank_launched=task.bank_launched, payee_name="" if isinstance(payee, Refusal) else payee,
             request_id=task.request_id, blacklisted=listed)
 
     async def _created(self, job: Job, task: Task, procedure: dict[str, Any]) -> Verdict:
@@ -366,6 +388,12 @@ class Withdrawals:
 
         ``version``: of the Procedure as it was shown. Silence is DEPENDENCY_TIMEOUT: ask again under the same id.
         """
+        with Hop(self._trace, "withdraw.set_transfer_done", "withdraw", of=f"T{task_id}"):
+            return await self._set_done(task_id, version, rpc_request_id, by, method, remark)
+
+    async def _set_done(
+        self, task_id: int, version: int, rpc_request_id: str, by: Actor, method: str | None, remark: str
+    ) -> Reply:
         task, procedure_id = await self.find(task_id), await self.procedure_of(task_id)
         if task is None or procedure_id is None:
             return Reply(Code.NOT_FOUND, f"Task {task_id} {'has no Procedure' if task else 'does not exist'}")
@@ -508,9 +536,10 @@ _EMPTY: dict[str, Any] = {"step": CONFIRM, "status": int(TaskStatus.PENDING),
                           "bank_launched": 0, "request_id": "", "remark": "", "batch_date": None}
 
 
-def _currencies(settings: Settings) -> dict[str, list[str]]:
-    """Bank -> the currencies it transfers (B-17); a bank that is not named transfers all that we know."""
-    return {key.split(".")[1]: settings[key] for key in settings if re.fullmatch(r"socket\.\w+\.currencies", key)}
+def _of_banks(settings: Settings, what: str) -> dict[str, Any]:
+    """Bank -> what its settings say, such as the currencies it transfers (B-17); a bank that is not named transfers all
+    that we know, to names in any script."""
+    return {key.split(".")[1]: settings[key] for key in settings if re.fullmatch(rf"socket\.\w+\.{what}", key)}
 
 
 def _only_operations(action: str, by: Actor) -> Refusal | None:

@@ -15,14 +15,19 @@ from core.wire.airstar import ERRORS, ROUTES
 from emulators.faults import AIM as COMMON_AIM
 from emulators.faults import (
     AIM_ALLOWED,
+    LONGEST_S,
     Allowed,
     Fault,
     FaultKind,
     FaultsInForce,
     FaultTable,
     Parameter,
+    among,
+    among_or_none,
+    number,
     seconds,
     seconds_or_none,
+    yes_or_no,
 )
 
 
@@ -103,18 +108,18 @@ def _place(kind: FaultKind, params: Mapping[str, Any]) -> Enum:
 
 _ALLOWED: Final[Allowed] = {
     **AIM_ALLOWED,
-    "message": lambda value: value is None or value in ROUTES,
+    "message": among_or_none(ROUTES),
     "hidden_s": seconds,
     "until_s": seconds_or_none,
     "refund_s": seconds_or_none,
     "delay_s": seconds,
-    "skew_s": lambda value: isinstance(value, int | float),
-    "paid": lambda value: value in (None, True, False),
-    "processed": lambda value: value in (True, False),
+    "skew_s": lambda value: number(value) and abs(value) <= LONGEST_S,
+    "paid": lambda value: value is None or yes_or_no(value),
+    "processed": yes_or_no,
     "status": lambda value: type(value) is int and 500 <= value <= 599,
-    "code": lambda value: value in ERRORS,
-    "at": lambda value: value in ("reply", "result"),
-    "answer": lambda value: value in ("silence", "maintenance"),
+    "code": lambda value: type(value) is int and value in ERRORS,
+    "at": among(("reply", "result")),
+    "answer": among(("silence", "maintenance")),
 }
 """Parameter -> what it may be."""
 

@@ -20,10 +20,14 @@ def in_memory() -> rsa.RSAPrivateKey:
 
 
 def load_or_create(folder: Path) -> rsa.RSAPrivateKey:
-    """The key in ``airstar.key.pem`` of a folder; made there (readable by its owner only, with the public half beside
-    it) if the folder has none. A file that is no RSA key raises `Misconfigured`."""
-    path = folder / PRIVATE
-    return _load(path) if path.exists() else _create(folder)
+    """The key in ``airstar.key.pem`` of a folder; made there, readable by its owner only, if the folder has none. The
+    public half is written beside it if it is not there. A file that is no RSA key raises `Misconfigured`."""
+    path, public = folder / PRIVATE, folder / PUBLIC
+    key = _load(path) if path.exists() else _create(folder)
+    half = public_pem(key)
+    if not public.exists() or public.read_bytes() != half:  # another key was put there
+        public.write_bytes(half)
+    return key
 
 
 def _load(path: Path) -> rsa.RSAPrivateKey:
@@ -45,7 +49,6 @@ def _create(folder: Path) -> rsa.RSAPrivateKey:
     descriptor = os.open(folder / PRIVATE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(secret)
-    (folder / PUBLIC).write_bytes(public_pem(key))
     return key
 
 

@@ -477,10 +477,10 @@ class SocketBank:
         self.turn()
         customer = self._cards.get(card_no)
         if customer is None or customer.closed or amount <= 0:
-            return Started("", REJECTED)
-        code, _ = self._objection(kind == DEPOSIT, customer, market, ccy, amount)
+            return Started("", REJECTED, "no such account, or no amount")
+        code, text = self._objection(kind == DEPOSIT, customer, market, ccy, amount)
         if code:
-            return Started("", code)
+            return Started("", code, text)
         now_ms = self._clock.now_ms()
         wish = Wish(self._own_ref(now_ms), kind, customer, market, ccy, amount, now_ms)
         self._wishes[wish.ref] = wish

@@ -95,7 +95,7 @@ class Desk:
         if message.command != m.HEARTBEAT:
             self._office.turn()
             fields = {name: getattr(message.body, name, None) for name in ("transfer_ref", "code")}
-            fields["body"] = message.body
+            fields |= {"message": _name_of(message), "body": message.body}
             self._enter(connection, message.command, message.kind.name, message.header, fields)
         header = message.header
         if header.receiver != self.values.name or header.sender != connection.broker:
@@ -351,6 +351,12 @@ class Desk:
         self._number += 1
         moment = hkt(self._clock.now_ms())
         return m.Stamp(f"{self.values.name}M{self._number:012d}", moment.strftime("%Y%m%d"), moment.strftime("%H%M%S"))
+
+
+def _name_of(message: m.Message) -> str | None:
+    """A message's name; an acknowledgement goes by its push's, as an answer by its request's."""
+    kind = {_ACK: _PUSH, _RESPONSE: _REQUEST}.get(message.kind, message.kind)
+    return NAME_OF.get((message.command, kind))
 
 
 def _coded(message: m.Message, code: int) -> m.Body:

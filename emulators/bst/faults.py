@@ -22,11 +22,16 @@ from emulators.faults import (
     FaultsInForce,
     FaultTable,
     Parameter,
+    among,
+    among_or_none,
     seconds,
     seconds_or_none,
+    yes_or_no,
 )
 
 PRIMARY, BACKUP, BOTH = "primary", "backup", "both"
+MOST_PARTS: Final = 1_000
+"""Pieces into which a message is cut."""
 
 
 class Strikes(Enum):
@@ -93,7 +98,7 @@ FAULTS: Final[dict[str, FaultKind]] = {
         "the bank signs its half of the key exchange with another key: no connection comes about", _LINES, (), _SERVER),
     "split": FaultKind(
         "each message leaves in pieces, one after the other", _LINES, (),
-        {**_SERVER, "parts": Parameter(3, "pieces of a message"),
+        {**_SERVER, "parts": Parameter(3, f"pieces of a message, 2 to {MOST_PARTS}"),
          "gap_s": Parameter(0.05, "seconds between two pieces")}),
     "merged": FaultKind(
         "messages are held back and leave together", _LINES, (),
@@ -161,18 +166,18 @@ def _place(kind: FaultKind, params: Mapping[str, Any]) -> Enum:
 
 _ALLOWED: Final[Allowed] = {
     **AIM_ALLOWED,
-    "message": lambda value: value is None or value in NAMES,
-    "server": lambda value: value in (None, PRIMARY, BACKUP, BOTH),
-    "parts": lambda value: type(value) is int and value >= 2,
+    "message": among_or_none(NAMES),
+    "server": among_or_none((PRIMARY, BACKUP, BOTH)),
+    "parts": lambda value: type(value) is int and 2 <= value <= MOST_PARTS,
     "gap_s": seconds,
     "hold_s": seconds,
     "delay_s": seconds,
     "late_s": seconds_or_none,
-    "fresh": lambda value: value in (True, False),
-    "processed": lambda value: value in (True, False),
-    "at": lambda value: value in ("answer", "result"),
-    "how": lambda value: value in ("missing", "foreign", "amount"),
-    "answer": lambda value: value in ("unavailable", "silence"),
+    "fresh": yes_or_no,
+    "processed": yes_or_no,
+    "at": among(("answer", "result")),
+    "how": among(("missing", "foreign", "amount")),
+    "answer": among(("unavailable", "silence")),
 }
 """Parameter -> what it may be."""
 

@@ -86,10 +86,11 @@ class Wish:
 
 
 class Started(NamedTuple):
-    """What a customer's own request led to: its reference, or the code for which the bank refused it."""
+    """What a customer's own request led to: its reference, or the code and text with which the bank refused it."""
 
     ref: str
     code: int = 0
+    text: str = ""
 
 
 class Plan(NamedTuple):

@@ -16,7 +16,7 @@ from emulators.office import Entry, Truth
 from emulators.standalone.customers import NewCustomer
 from emulators.standalone.http import HttpFace
 from emulators.standalone.journal import HttpJournal
-from emulators.standalone.standing import Agreement, Movement, Refused, Site, Unknown, named, opened
+from emulators.standalone.standing import Agreement, Movement, Refused, Site, Unknown, aimed, holder, opened
 from emulators.standalone.words import decimal
 
 
@@ -25,6 +25,7 @@ class StandingAirstar:
 
     bank = BANK
     actions = ("sign", "unsign", "suspend", "resume")
+    mandates = True
     faults = FAULTS
     aim = AIM
 
@@ -55,8 +56,8 @@ class StandingAirstar:
         return {"api": self._address}
 
     def credentials(self) -> dict[str, str]:
-        return {"app_id": self._app_id, "private_key": str(self._folder / keys.PRIVATE),
-                "public_key": str(self._folder / keys.PUBLIC)}
+        return {"app_id": self._app_id, "app_private_key": str(self._folder / keys.PRIVATE),
+                "app_public_key": str(self._folder / keys.PUBLIC)}
 
     # Customers
 
@@ -70,7 +71,7 @@ class StandingAirstar:
             self._bank.grant_mandate(customer.id, customer.mask)
 
     def customer(self, ident: str, card_no: str) -> str:
-        return named(self._bank.customers(), ident, card_no).id
+        return holder(self._bank.customers(), ident, card_no).id
 
     def customers(self) -> list[dict[str, Any]]:
         return [self._shown(one) for one in self._bank.customers()]
@@ -125,6 +126,7 @@ class StandingAirstar:
     # Faults, the telephone, the book
 
     def put_fault(self, name: str, params: Mapping[str, Any]) -> str:
+        aimed(params, self._bank.customers())
         return self._bank.fault(name, **params)
 
     def clear_fault(self, fault_id: str) -> None:

@@ -93,7 +93,7 @@ def _doing(alone: StandAlone) -> APIRouter:
     @router.post("/customers", status_code=201)
     async def add_customer(customer: NewCustomer) -> dict[str, Any]:
         """A new customer with card, balances and what was agreed earlier."""
-        unkept = [ccy for ccy in customer.balances if ccy not in alone.standing.currencies]
+        unkept = customer.beyond(alone.standing.currencies)
         if unkept:
             raise Wrong(f"balances: this bank keeps no {unkept[0]}: choose of {', '.join(alone.standing.currencies)}")
         alone.customer_added(customer)
@@ -114,6 +114,7 @@ def _doing(alone: StandAlone) -> APIRouter:
         """Sign or end the authorization of the broker; at Airstar the bank can also suspend and resume it."""
         if order.action not in alone.standing.actions:
             raise Wrong(f"action: {alone.standing.bank} has no {order.action}: {', '.join(alone.standing.actions)}")
+        _refuse_mandate(alone.standing, order.mandate)
         whose = alone.standing.customer(order.customer, order.card_no)
         alone.standing.agree(Agreement(whose, order.action, mask_of(order.markets), order.mandate))
         return _customer(alone.standing, whose)
@@ -172,8 +173,14 @@ def _page(alone: StandAlone, limit: int | None) -> int:
 def _movement(standing: Standing, order: MovementOrder) -> Movement:
     if order.ccy not in standing.currencies:
         raise Wrong(f"ccy: this bank keeps no {order.ccy}: choose of {', '.join(standing.currencies)}")
+    _refuse_mandate(standing, order.mandate)
     whose = standing.customer(order.customer, order.card_no)
     return Movement(whose, Market[order.market], str(order.ccy), order.amount, order.mandate)
+
+
+def _refuse_mandate(standing: Standing, mandate: str) -> None:
+    if mandate and not standing.mandates:
+        raise Wrong(f"mandate: {standing.bank} has none, its customers sign for markets: leave it out")
 
 
 def _begun(alone: StandAlone, reference: str) -> dict[str, Any]:

@@ -36,6 +36,10 @@ class NewCustomer(BaseModel):
         """The markets as flags."""
         return mask_of(self.markets)
 
+    def beyond(self, currencies: Sequence[str]) -> list[str]:
+        """Currencies of the customer's accounts that a bank does not keep."""
+        return [str(ccy) for ccy in self.balances if ccy not in currencies]
+
     def kept_by(self, currencies: Sequence[str]) -> NewCustomer:
         """The same customer without accounts that a bank does not keep."""
         kept = {ccy: held for ccy, held in self.balances.items() if ccy in currencies}
@@ -49,16 +53,25 @@ def mask_of(markets: Sequence[str]) -> int:
 
 def read_file(path: Path) -> list[NewCustomer]:
     """The customers under ``customers:`` of a YAML file; what is wrong with it raises `Misconfigured`."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Misconfigured(str(error.strerror), where=str(path), remedy="give a file that can be read") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Misconfigured(f"no YAML: {error}", where=str(path), remedy="see the place named") from None
+    content = _content(path)
     rows = content.get("customers") if isinstance(content, Mapping) else None
     if not isinstance(rows, list) or not rows:
         raise Misconfigured("no customers", where=str(path), remedy="write a list under customers:")
     return read_rows(rows, str(path))
+
+
+def _content(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Misconfigured(str(error.strerror), where=str(path), remedy="give a file that can be read") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark is not None else str(path)
+        raise Misconfigured(f"this is not YAML: {error.problem or error.context}", where=where,
+                            remedy="check the indentation, the quotes and the brackets") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"this is not YAML: {error}", where=str(path), remedy="write it in UTF-8") from None
 
 
 def read_rows(rows: Sequence[Any], where: str) -> list[NewCustomer]:
@@ -69,7 +82,7 @@ def read_rows(rows: Sequence[Any], where: str) -> list[NewCustomer]:
             found.append(NewCustomer.model_validate(row))
         except ValidationError as error:
             raise Misconfigured(f"customer {number}: {sentence(error.errors()[0])}", where=where,
-                                remedy="amounts are texts in quotes, such as '1234.50'") from None
+                                remedy=f"a customer has {', '.join(NewCustomer.model_fields)}") from None
     return found
 
 
@@ -81,4 +94,6 @@ def sentence(error: Any, skip: int = 0) -> str:
         message = "is missing"
     elif error["type"] == "extra_forbidden":
         message = "is not known here"
+    elif error["type"] in ("model_type", "model_attributes_type"):
+        message = "this is no object with fields"
     return f"{field}: {message}" if field else message

@@ -27,7 +27,7 @@ class FaultPort(Protocol):
         """name -> what it does and its parameters, for people."""
 
     def put_fault(self, name: str, params: Mapping[str, Any]) -> str:
-        """Gives the fault's id; `Misconfigured` if a parameter is not possible."""
+        """Gives the fault's id; `Misconfigured` if a parameter is not possible, `Unknown` for an unknown customer."""
 
     def clear_fault(self, fault_id: str) -> None: ...
 
@@ -40,7 +40,7 @@ def described(kinds: Mapping[str, FaultKind], aim: Mapping[str, Parameter]) -> d
         "what": kind.what,
         "messages": list(kind.messages),
         "parameters": {key: {"default": one.default, "meaning": one.meaning}
-                       for key, one in {**kind.parameters, **aim}.items()},
+                       for key, one in {**aim, **kind.parameters}.items()},
     } for name, kind in kinds.items()}
 
 
@@ -68,8 +68,12 @@ class FaultControl:
         table = self._port.fault_table()
         if order.fault not in table:
             raise Wrong(f"fault: there is no {order.fault!r}; {_nearest(order.fault, table)}")
+        window = self._window(order)
+        twice = [name for name in window if name in order.params]
+        if twice:
+            raise Wrong(f"params: {twice[0]} is given beside {_WINDOW[twice[0]]}: leave one of them out")
         try:
-            ident = self._port.put_fault(order.fault, order.params | self._window(order))
+            ident = self._port.put_fault(order.fault, order.params | window)
         except Misconfigured as error:
             raise Wrong(f"params: {error.what}: {error.remedy}") from None
         found = [fault for fault in self._port.faults_in_force() if fault["id"] == ident]
@@ -81,6 +85,8 @@ class FaultControl:
             raise Wrong("until: give for or until, not both")
         if order.after is not None:
             window["after_s"] = order.after / US_PER_S
+        if order.lasts == 0:
+            raise Wrong("for: nothing happens in no time: give a longer one, or leave it out")
         if order.lasts is not None:
             window["for_s"] = order.lasts / US_PER_S
         if order.until is not None:
@@ -99,6 +105,10 @@ class FaultControl:
     def shown(self) -> dict[str, Any]:
         """The table of all faults, and those in force or announced."""
         return {"table": self._port.fault_table(), "in_force": self._port.faults_in_force()}
+
+
+_WINDOW = {"after_s": "after", "for_s": "for or until"}
+"""A bank's own parameter -> the field of an order that says the same."""
 
 
 def _nearest(name: str, table: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ clock, which here is the bank's.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
@@ -76,6 +77,8 @@ async def listening(opening: Coroutine[Any, Any, Any], host: str, port: int) -> 
     try:
         return await opening
     except OSError as error:
+        # asyncio's own text repeats the address; an address that has no number in `errno` (gaierror's are negative)
+        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or str(error)
         raise Misconfigured(
-            f"cannot listen on {host}:{port}: {error.strerror or error}", where="emulator",
+            f"cannot listen on {host}:{port}: {why}",
             remedy="choose another --port, --control-port or --host, or stop what listens there") from None

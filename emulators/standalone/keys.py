@@ -29,15 +29,17 @@ class KeyFiles(NamedTuple):
 
 
 def load_or_create(folder: Path, name: str, sm2: Sm2, entropy: Entropy) -> KeyFiles:
-    """The pair in ``{name}.key.pem``; made there, readable by its owner only, with the public half beside it, if the
-    folder has none. A file that is no SM2 key raises `Misconfigured`."""
+    """The pair in ``{name}.key.pem``; made there, readable by its owner only, if the folder has none. The public half
+    is written beside it if it is not there. A file that is no SM2 key raises `Misconfigured`."""
     private, public = folder / f"{name}.key.pem", folder / f"{name}.pub.pem"
     if not private.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        pair = sm2.key_pair(entropy)
-        _write_secret(private, private_to_pem(pair))
-        public.write_text(public_to_pem(pair.public), encoding="ascii")
-    return KeyFiles(_load(private), private, public)
+        _write_secret(private, private_to_pem(sm2.key_pair(entropy)))
+    pair = _load(private)
+    half = public_to_pem(pair.public)
+    if not public.exists() or public.read_text(encoding="ascii", errors="replace") != half:  # another key was put there
+        public.write_text(half, encoding="ascii")
+    return KeyFiles(pair, private, public)
 
 
 def _load(path: Path) -> KeyPair:

@@ -29,7 +29,7 @@ from emulators.standalone.loop import ServedLoop
 from emulators.standalone.pace import Pace
 from emulators.standalone.process import ended_by_broken_rules, ended_by_signals
 from emulators.standalone.sockets import StandingSocketBank
-from emulators.standalone.standing import Site, Standing
+from emulators.standalone.standing import Refused, Site, Standing
 from emulators.standalone.web import Remembered
 from emulators.standalone.words import moment_ms, show_moment
 from emulators.streams import Streams
@@ -91,14 +91,22 @@ class BankServer:
             self._loop, clock, Streams(self.seed), Trace(clock), self._settings, self._is_open, self._in_maintenance,
             options.folder, self._entropy, self.journal))
         for customer in self._first_customers(standing.currencies):
-            standing.add(customer)
+            try:
+                standing.add(customer)
+            except Refused as error:
+                raise Misconfigured(str(error), where="customers") from None
         return standing
 
     def _first_customers(self, currencies: Sequence[str]) -> list[NewCustomer]:
-        if self._options.customers is not None:
-            return list(self._options.customers)
-        rows = self._settings["standalone.customers"]
-        return [NewCustomer.model_validate(row).kept_by(currencies) for row in rows]
+        if self._options.customers is None:
+            rows = self._settings["standalone.customers"]
+            return [NewCustomer.model_validate(row).kept_by(currencies) for row in rows]
+        for customer in self._options.customers:
+            unkept = customer.beyond(currencies)
+            if unkept:
+                raise Misconfigured(f"{customer.id}: {self._options.bank} keeps no {unkept[0]}", where="customers",
+                                    remedy=f"choose of {', '.join(currencies)}")
+        return list(self._options.customers)
 
     # The bank's calendar
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from core.clock import US_PER_MS
 from core.domain import Market
 from core.wire.sm2 import FastSm2
 from core.wire.socket import BankIdentity
@@ -23,8 +22,18 @@ from emulators.standalone.customers import NewCustomer
 from emulators.standalone.http import HttpFace, listening
 from emulators.standalone.journal import HttpJournal
 from emulators.standalone.loop import real_us
-from emulators.standalone.standing import Agreement, Movement, Refused, Site, named, opened
-from emulators.standalone.words import decimal, show_moment
+from emulators.standalone.standing import (
+    Agreement,
+    Movement,
+    Refused,
+    Site,
+    aimed,
+    holder,
+    named,
+    opened,
+    timed,
+)
+from emulators.standalone.words import decimal
 
 DAY_LIST: Final = "day_list"
 _MAKE: Final = {"cmb": cmb_bank, "cmbc": cmbc_bank}
@@ -36,6 +45,7 @@ class StandingSocketBank:
     """Implements `emulators.standalone.standing.Standing`. The lines keep real time, the bank its own."""
 
     actions = ("sign", "unsign")
+    mandates = False
     faults = FAULTS
     aim = AIM
 
@@ -102,7 +112,7 @@ class StandingSocketBank:
         self._bank.grant(customer.id, customer.mask)
 
     def customer(self, ident: str, card_no: str) -> str:
-        return named(self._bank.customers(), ident, card_no).id
+        return holder(self._bank.customers(), ident, card_no).id
 
     def customers(self) -> list[dict[str, Any]]:
         return [_shown(one) for one in self._bank.customers()]
@@ -118,7 +128,7 @@ class StandingSocketBank:
         return _began(self._bank.customer_withdraws(card_no, movement.market, movement.ccy, movement.amount))
 
     def _card_of(self, ident: str) -> str:
-        return named(self._bank.customers(), ident, "").card_no
+        return named(self._bank.customers(), ident).card_no
 
     def agree(self, agreement: Agreement) -> None:
         signs = agreement.action == "sign"
@@ -132,6 +142,7 @@ class StandingSocketBank:
     # Faults, the telephone, the book
 
     def put_fault(self, name: str, params: Mapping[str, Any]) -> str:
+        aimed(params, self._bank.customers())
         return self._bank.fault(name, **params)
 
     def clear_fault(self, fault_id: str) -> None:
@@ -147,11 +158,7 @@ class StandingSocketBank:
         return self._bank.statement(0, self._site.clock.now_ms() + 1)
 
     def state(self) -> dict[str, Any]:
-        state = self._bank.state()
-        for server in state["servers"].values():
-            for connection in server["connections"]:
-                connection["since"] = show_moment(connection.pop("since_us") // US_PER_MS)
-        return state
+        return timed(self._bank.state())
 
 
 def _message_of(method: str, path: str) -> str:
@@ -168,5 +175,5 @@ def _shown(one: Customer) -> dict[str, Any]:
 
 def _began(started: Started) -> str:
     if started.code:
-        raise Refused(f"the bank refuses at once: {started.code} {CALLBACKS[started.code].meaning}")
+        raise Refused(f"the bank refuses at once: {started.code} {CALLBACKS[started.code].meaning}: {started.text}")
     return started.ref

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from core.clock import Clock
+from core.clock import US_PER_MS, Clock
 from core.errors import InvariantBroken
 from core.settings import Settings
 from core.trace import Trace
@@ -17,6 +17,7 @@ from emulators.office import Entry, Truth
 from emulators.standalone.customers import NewCustomer
 from emulators.standalone.journal import Journal
 from emulators.standalone.loop import ServedLoop
+from emulators.standalone.words import show_moment
 
 NAMED_AT_MOST: Final = 20
 """Customers that an error message names."""
@@ -65,12 +66,24 @@ class Movement(NamedTuple):
 
 
 class Named(Protocol):
-    """A customer of either kind of bank."""
+    """A customer, of a bank or of a run."""
 
     @property
     def id(self) -> str: ...
+
+
+class Carded(Named, Protocol):
+    """A customer of either kind of bank."""
+
     @property
     def card_no(self) -> str: ...
+
+
+def aimed(params: Mapping[str, Any], customers: Sequence[Named]) -> None:
+    """`Unknown` for a fault that is aimed at a customer whom the bank does not have: it would never strike."""
+    whom = params.get("customer")
+    if isinstance(whom, str):
+        named(customers, whom)
 
 
 class Opening(Protocol):
@@ -82,15 +95,39 @@ class Opening(Protocol):
 
 
 N = TypeVar("N", bound=Named)
+C = TypeVar("C", bound=Carded)
 
 
-def named(customers: Sequence[N], ident: str, card_no: str) -> N:
-    """The customer of an id or a card; `Unknown` if there is none."""
+def named(customers: Sequence[N], ident: str) -> N:
+    """The customer of an id; `Unknown` if there is none."""
     for one in customers:
-        if (ident and one.id == ident) or (card_no and one.card_no == card_no):
+        if one.id == ident:
             return one
-    there = ", ".join(one.id for one in customers[:NAMED_AT_MOST]) or "none"
-    raise Unknown(f"no customer {ident or card_no!r}; there are: {there}")
+    raise Unknown(f"no customer {ident!r}; there are: {_first_of(customers)}")
+
+
+def holder(customers: Sequence[C], ident: str, card_no: str) -> C:
+    """The customer of an id or, without one, of a card; `Unknown` if there is none."""
+    if ident:
+        return named(customers, ident)
+    for one in customers:
+        if one.card_no == card_no:
+            return one
+    raise Unknown(f"no card {card_no!r}; its holder is one of {_first_of(customers)}, see GET /state")
+
+
+def _first_of(customers: Sequence[Named]) -> str:
+    first = [one.id for one in customers[:NAMED_AT_MOST]]
+    more = len(customers) - len(first)
+    return (", ".join(first) or "none") + (f" and {more} more" if more else "")
+
+
+def timed(state: dict[str, Any]) -> dict[str, Any]:
+    """A bank's view of itself with moments for people."""
+    for server in state.get("servers", {}).values():
+        for connection in server["connections"]:
+            connection["since"] = show_moment(connection.pop("since_us") // US_PER_MS)
+    return state
 
 
 def opened(bank: Opening, new: NewCustomer) -> None:
@@ -110,6 +147,10 @@ class Standing(Protocol):
     @property
     def actions(self) -> tuple[str, ...]:
         """What can be done about agreements."""
+
+    @property
+    def mandates(self) -> bool:
+        """Whether an agreement is a mandate with an id of its own."""
 
     @property
     def faults(self) -> Mapping[str, FaultKind]: ...

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import Misconfigured
@@ -24,13 +24,28 @@ _STATUS: Final[dict[type[Exception], int]] = {Wrong: 422, Misconfigured: 422, Re
 
 def control_app(title: str) -> FastAPI:
     """An application whose errors are ``{"error": "field: what is wrong and what to do"}``. Its pages need no Internet,
-    so it has none; /openapi.json describes it."""
+    so it has none; GET / lists what there is, /openapi.json describes it."""
     app = FastAPI(title=title, docs_url=None, redoc_url=None)
+
+    @app.get("/", include_in_schema=False)
+    async def contents() -> PlainTextResponse:
+        return PlainTextResponse(_contents(app))
+
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     for kind, status in _STATUS.items():
         app.add_exception_handler(kind, _handler(status))
     return app
+
+
+def _contents(app: FastAPI) -> str:
+    """A line for each endpoint, for people."""
+    schema = app.openapi()
+    rows = [(method.upper(), path, one["description"].partition("\n")[0])
+            for path, methods in schema["paths"].items() for method, one in methods.items()]
+    width = max(len(path) for _, path, _ in rows)
+    lines = (f"{method:6} {path:{width}}  {says}" for method, path, says in rows)
+    return "\n".join((schema["info"]["title"], "", *lines, "", "Fields of requests and answers: /openapi.json", ""))
 
 
 def _handler(status: int) -> Any:
@@ -53,9 +68,8 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    hint = {404: "see /openapi.json for what there is", 405: "see /openapi.json for the methods"}
-    what = f"{request.method} {request.url.path}: {error.detail}"
-    return JSONResponse({"error": f"{what}; {hint.get(error.status_code, 'see /openapi.json')}"}, error.status_code)
+    what = f"{request.method} {request.url.path}: {error.detail}; GET / lists what there is"
+    return JSONResponse({"error": what}, error.status_code)
 
 
 class Remembered:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from core.banks.airstar import Endpoint
 from core.calendars import Calendars
 from core.clock import Clock
 from core.domain import Market
@@ -97,6 +98,21 @@ class Site:
     def in_maintenance(self, bank: str) -> Callable[[int], bool]:
         """The bank's own maintenance."""
         return lambda ms: self.calendars.maintenance(bank, ms).under_way
+
+
+class LifeEndpoint:
+    """An HTTP line of one core: a dead core asks nothing and hears nothing."""
+
+    def __init__(self, endpoint: Endpoint, life: Life) -> None:
+        self._endpoint, self._life = endpoint, life
+
+    async def send(
+        self, method: str, path_with_query: str, headers: Mapping[str, str], body: bytes, timeout_s: float
+    ) -> tuple[int, bytes]:
+        self._life.check()
+        answer = await self._endpoint.send(method, path_with_query, headers, body, timeout_s)
+        self._life.check()
+        return answer
 
 
 Tell = Callable[[Core], Any]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
@@ -204,6 +205,7 @@ SOCKET_STORIES = (
     _at("cmb", "withdrawal_begun_at_the_bank_and_rejected", _refused_later("cmb"), REJECTED),
     # Where CMBC's code differs: the re-pull over the socket, ms_list, the payee's name in English letters.
     _at("cmbc", "deposit_pushed", _pushed("cmbc", "deposit"), DEPOSITED),
+    _at("cmbc", "deposit", _asked("cmbc", "deposit"), DEPOSITED),
     _at("cmbc", "withdrawal", _asked("cmbc", "withdraw"), PAID),
     _at("cmbc", "withdrawal_begun_at_the_bank", _pushed("cmbc", "withdraw"), PAID),
     _at("cmbc", "withdrawal_refused_at_the_bank", _pushed("cmbc", "withdraw", TOO_MUCH), ""),
@@ -250,6 +252,18 @@ def tell(story: CrashStory, kills_after: tuple[int, ...] = (), restart_ms: int =
         return Told(await end_of(rig), commits, rig.world.kills)
 
     return story.play(told)  # type: ignore[no-any-return]
+
+
+@cache
+def undisturbed(name: str) -> Told:
+    """A story with nothing in its way."""
+    return tell(STORIES[name])
+
+
+def same(end: End, as_without: End, but: Container[str] = ()) -> None:
+    """Two ends are equal, ``but`` for what may differ."""
+    for field, found, wanted in zip(End._fields, end, as_without, strict=True):
+        assert field in but or found == wanted, field
 
 
 async def end_of(rig: Rig) -> End:

@@ -8,21 +8,18 @@ left over, and every invariant is watched all the way.
 from __future__ import annotations
 
 import asyncio
-from functools import cache
 
 import pytest
-from crash_stories import STORIES, CrashStory, End, Told, end_of, tell
+from crash_stories import STORIES, CrashStory, End, end_of, same, tell, undisturbed
 
+from core.wire.socket import FrameType
+from core.wire.socket import messages as m
+from scenarios.banks.sockets import KILLS
 from tests.rig import Rig, play
 
 TTL_OVER_MS = 40_000  # leases and locks live for 30 s: the new core finds them over
 AT_ONCE_MS = 1_000  # and here it does not
-DEEPEST = 4  # second kills are tried up to so many commits after the first
-
-
-@cache
-def undisturbed(name: str) -> Told:
-    return tell(STORIES[name])
+DEEPEST, DEEPEST_AT_SOCKETS = 4, 2  # second kills are tried up to so many commits after the first
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -30,11 +27,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("story", "commit"), [
             pytest.param(story, commit, id=f"{name}-{commit}")
             for name, story in STORIES.items() for commit in range(1, undisturbed(name).commits + 1)])
-
-
-def same(end: End, as_without: End) -> None:
-    for field, found, wanted in zip(End._fields, end, as_without, strict=True):
-        assert found == wanted, field
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -58,34 +50,113 @@ def test_killed_after_a_commit_the_story_ends_as_if_nothing_had_been(
 
 @pytest.mark.req("DEDUP-12")
 def test_killed_again_while_it_recovers_the_story_still_ends_the_same(story: CrashStory, commit: int) -> None:
-    for second in range(commit + 1, commit + 1 + DEEPEST):
+    deepest = DEEPEST_AT_SOCKETS if story.bank else DEEPEST
+    for second in range(commit + 1, commit + 1 + deepest):
         told = tell(story, (commit, second), AT_ONCE_MS)
         if told.kills < 2:
             break
         same(told.end, undisturbed(story.name).end)
 
 
-@pytest.mark.req("DEDUP-12")
+AT_AIRSTAR = {
+    "deposit": ("deposit", "query_deposit"), "withdrawal": ("withdraw", "query_withdrawal"),
+    "rejected_withdrawal": ("withdraw", "query_withdrawal"),
+    "deposit_begun_at_the_bank": ("acknowledge", "bank_requests"),
+    "withdrawal_begun_at_the_bank": ("acknowledge", "withdraw")}
+"""Story -> messages whose answer the core does not live to hear."""
+
+TOLD_OF_DEPOSIT = ((m.DEPOSIT_PUSH, FrameType.PUSH), (m.DEPOSIT_PUSH, FrameType.PUSH_ACK))
+TOLD_OF_WISH = ((m.BANK_WITHDRAWAL, FrameType.PUSH), (m.BANK_WITHDRAWAL, FrameType.PUSH_ACK))
+TOLD_OF_RESULT = ((m.TRANSFER_RESULT, FrameType.PUSH), (m.TRANSFER_RESULT, FrameType.PUSH_ACK))
+SENT, TO_COLLECT = (m.WITHDRAWAL, FrameType.RESPONSE), (m.DEPOSIT, FrameType.RESPONSE)
+ASKED, REFUSED = (m.QUERY, FrameType.RESPONSE), (m.REVERSAL, FrameType.RESPONSE)
+AT_SOCKETS = {
+    "cmb_deposit_pushed": TOLD_OF_DEPOSIT, "cmbc_deposit_pushed": TOLD_OF_DEPOSIT,
+    "cmb_deposit": (TO_COLLECT, *TOLD_OF_RESULT), "cmbc_deposit": (TO_COLLECT, *TOLD_OF_RESULT),
+    "cmb_rejected_deposit": (TO_COLLECT, *TOLD_OF_RESULT),
+    "cmb_withdrawal": (SENT, *TOLD_OF_RESULT), "cmbc_withdrawal": (SENT, *TOLD_OF_RESULT),
+    "cmb_rejected_withdrawal": (SENT, *TOLD_OF_RESULT),
+    "cmb_minus5_and_paid_late": (SENT, ASKED, *TOLD_OF_RESULT),
+    "cmb_minus5_and_paid_the_second_time": (SENT, ASKED, *TOLD_OF_RESULT),
+    "cmb_result_minus5_then_0": (SENT, ASKED, *TOLD_OF_RESULT),
+    "cmb_withdrawal_begun_at_the_bank": (*TOLD_OF_WISH, SENT, *TOLD_OF_RESULT),
+    "cmbc_withdrawal_begun_at_the_bank": (*TOLD_OF_WISH, SENT, *TOLD_OF_RESULT),
+    "cmb_withdrawal_refused_at_the_bank": (*TOLD_OF_WISH, ASKED, REFUSED, *TOLD_OF_RESULT),
+    "cmbc_withdrawal_refused_at_the_bank": (*TOLD_OF_WISH, ASKED, REFUSED, *TOLD_OF_RESULT),
+    "cmb_withdrawal_begun_at_the_bank_and_rejected": (*TOLD_OF_WISH, SENT, ASKED, *TOLD_OF_RESULT)}
+"""Story -> messages at which the core dies: RESPONSE, its answer is not heard; PUSH, it is not heard; PUSH_ACK, what was
+pushed is persisted and not acknowledged."""
+
+DEATHS = [(message, story) for story, messages in AT_AIRSTAR.items() for message in messages] + [
+    (f"{STORIES[story].bank} {command} {kind.name}", story)
+    for story, messages in AT_SOCKETS.items() for command, kind in messages]
+
+
+def test_every_message_is_tried_at_which_a_scenario_may_kill_the_core_at_a_socket_bank() -> None:
+    assert set(KILLS.values()) <= {message for message, _ in DEATHS}
+    assert set(AT_SOCKETS) == {story.name for story in STORIES.values() if story.bank}
+
+
+@pytest.mark.req("DEDUP-12", "SOCK-03", "SOCK-04", "SOCK-05")
 @pytest.mark.parametrize("restart_s", [1, 40, 600])
-@pytest.mark.parametrize(("message", "story"), [
-    ("deposit", "deposit"), ("query_deposit", "deposit"),
-    ("withdraw", "withdrawal"), ("query_withdrawal", "withdrawal"),
-    ("withdraw", "rejected_withdrawal"), ("query_withdrawal", "rejected_withdrawal"),
-    ("acknowledge", "deposit_begun_at_the_bank"), ("bank_requests", "deposit_begun_at_the_bank"),
-    ("acknowledge", "withdrawal_begun_at_the_bank"), ("withdraw", "withdrawal_begun_at_the_bank")])
+@pytest.mark.parametrize(("message", "story"), DEATHS)
 def test_killed_when_the_bank_has_acted_and_before_we_hear_it(message: str, story: str, restart_s: int) -> None:
     """The moment between sending and recording, for every message of the chains. A dead pull keeps its lock for three
     periods (B-15), so the next one that runs is six minutes later."""
     told = STORIES[story]
 
     async def played(rig: Rig) -> End:
+        await told.stand(rig)
         rig.world.traps.arm(message, restart_s * 1000, 1)
         await told.begin(rig)
         await asyncio.sleep(told.lasts_s + restart_s + 480)
         assert rig.world.kills == 1
         return await end_of(rig)
 
-    same(play(played, start=told.start), undisturbed(story).end)
+    same(told.play(played), undisturbed(story).end)
+
+
+@pytest.mark.req("DEDUP-12", "SOCK-05")
+@pytest.mark.parametrize("kills", range(1, 5))
+@pytest.mark.parametrize(("story", "command"), [
+    ("cmb_deposit_pushed", m.DEPOSIT_PUSH), ("cmbc_deposit_pushed", m.DEPOSIT_PUSH),
+    ("cmb_withdrawal", m.TRANSFER_RESULT), ("cmbc_withdrawal_begun_at_the_bank", m.BANK_WITHDRAWAL)])
+def test_killed_again_and_again_at_every_acknowledgement(story: str, command: str, kills: int) -> None:
+    """The bank repeats the push, whoever restarts hears it again and books nothing more."""
+    told = STORIES[story]
+
+    async def played(rig: Rig) -> End:
+        await told.stand(rig)
+        rig.world.traps.arm(f"{told.bank} {command} {FrameType.PUSH_ACK.name}", AT_ONCE_MS, kills)
+        await told.begin(rig)
+        await asyncio.sleep(told.lasts_s + kills * 60)
+        assert rig.world.kills == kills
+        return await end_of(rig)
+
+    same(told.play(played), undisturbed(story).end)
+
+
+@pytest.mark.req("DEDUP-12", "SOCK-04")
+@pytest.mark.parametrize("kills", [1, 3])
+@pytest.mark.parametrize("story", [name for name, story in STORIES.items() if story.bank == "cmbc"])
+def test_killed_while_it_fetches_what_it_missed_and_it_is_fetched_by_the_next(story: str, kills: int) -> None:
+    """The bank's first push is not heard, and of the first re-pulls nobody lives to hear the answer."""
+    told = STORIES[story]
+
+    async def played(rig: Rig) -> End:
+        await told.stand(rig)
+        await asyncio.sleep(1)
+        for command, kind in AT_SOCKETS[story]:
+            if kind is FrameType.PUSH:
+                rig.world.traps.arm(f"cmbc {command} {kind.name}", TTL_OVER_MS, 1)
+                break
+        rig.world.traps.arm(f"cmbc {m.DAY_LIST} {FrameType.RESPONSE.name}", TTL_OVER_MS, kills)
+        await told.begin(rig)
+        await asyncio.sleep(told.lasts_s + (kills + 1) * 60)
+        assert rig.world.kills == kills + 1
+        return await end_of(rig)
+
+    same(told.play(played), undisturbed(story).end)
 
 
 @pytest.mark.req("DEDUP-12")

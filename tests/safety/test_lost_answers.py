@@ -2,14 +2,18 @@
 
 SBA creates the Procedure of a Task under the Task's own id. Whatever becomes of the answer, the Task asks before it
 refuses or is cancelled, and once it has given the creation up, a creation still under way is refused.
+
+The stories of the socket banks end alike whichever answer is lost, between the services or on the bank's line.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
+from crash_stories import STORIES, End, end_of, same, undisturbed
 from sqlalchemy import bindparam, select, update
 
 from core.assets.operations import Stage
@@ -261,3 +265,121 @@ def test_a_deposit_asked_for_outside_the_window_of_the_bank_is_sent_when_it_open
         assert (await rig.money()).available == BEFORE + AMOUNT
 
     play(story, start=start)
+
+
+# At the socket banks: the stories of `crash_stories`, with something lost
+
+
+class Losing(random.Random):
+    """Loses every answer and counts them."""
+
+    lost = 0
+
+    def random(self) -> float:
+        self.lost += 1
+        return 0.0
+
+
+CREDITING = ("sba.create_deposit", "risk_control.add", "owner")
+HOLDING = ("risk_control.freeze", "risk_control.deduct", CREATE, "owner")
+PAYING, RETURNING = (*HOLDING, "risk_control.consume"), (*HOLDING, "risk_control.hold", "risk_control.restore")
+BETWEEN_SERVICES = {
+    "cmb_deposit_pushed": CREDITING, "cmbc_deposit_pushed": CREDITING, "cmb_deposit": CREDITING,
+    "cmbc_deposit": CREDITING, "cmb_withdrawal": PAYING, "cmbc_withdrawal": PAYING,
+    "cmb_rejected_withdrawal": RETURNING, "cmb_minus5_and_paid_late": HOLDING,
+    "cmb_minus5_and_paid_the_second_time": PAYING, "cmb_result_minus5_then_0": HOLDING,
+    "cmb_withdrawal_begun_at_the_bank": PAYING, "cmbc_withdrawal_begun_at_the_bank": PAYING,
+    "cmb_withdrawal_begun_at_the_bank_and_rejected": RETURNING}
+"""Story -> calls of it that are lost; screening is not among them: its silence sends a deposit to people (B-36)."""
+
+
+@pytest.mark.req("DEDUP-04")
+@pytest.mark.parametrize("kind", ["timeout_before", "timeout_after"])
+@pytest.mark.parametrize(("story", "call"), [(story, call) for story, calls in BETWEEN_SERVICES.items()
+                                             for call in calls])
+def test_a_story_at_a_socket_bank_ends_the_same_though_this_call_is_not_answered_for_a_while(
+    story: str, call: str, kind: str
+) -> None:
+    told, losing = STORIES[story], Losing()
+
+    async def played(rig: Rig) -> End:
+        await told.stand(rig)
+        rig.world.rpc.fault(kind, call, losing)
+        await told.begin(rig)
+        await asyncio.sleep(20)
+        answer(rig, call)
+        await asyncio.sleep(told.lasts_s + 300)
+        assert losing.lost > 1
+        return await end_of(rig)
+
+    same(told.play(played), undisturbed(story).end)
+
+
+COLLECTED, SENT_OUT, REFUSED = {"message": "deposit"}, {"message": "withdraw"}, {"message": "reverse"}
+TOLD, WISHED, RESULT = {"message": "deposit_push"}, {"message": "bank_withdrawal"}, {"message": "result"}
+ASKED = {"message": "query"}
+SAYS: dict[str, tuple[dict[str, Any], ...]] = {
+    "cmb_deposit_pushed": (TOLD,), "cmbc_deposit_pushed": (TOLD,),
+    "cmb_deposit": (COLLECTED, RESULT), "cmbc_deposit": (COLLECTED, RESULT),
+    "cmb_rejected_deposit": (COLLECTED, RESULT),
+    "cmb_withdrawal": (SENT_OUT, RESULT), "cmbc_withdrawal": (SENT_OUT, RESULT),
+    "cmb_rejected_withdrawal": (SENT_OUT, RESULT),
+    "cmb_minus5_and_paid_late": (ASKED, RESULT), "cmb_result_minus5_then_0": (ASKED,),
+    "cmb_minus5_and_paid_the_second_time": (ASKED, RESULT),
+    "cmb_withdrawal_begun_at_the_bank": (WISHED, SENT_OUT, RESULT),
+    "cmbc_withdrawal_begun_at_the_bank": (WISHED, SENT_OUT, RESULT),
+    "cmb_withdrawal_refused_at_the_bank": (WISHED, REFUSED, RESULT),
+    "cmbc_withdrawal_refused_at_the_bank": (WISHED, REFUSED, RESULT),
+    "cmb_withdrawal_begun_at_the_bank_and_rejected": (WISHED, SENT_OUT, ASKED, RESULT)}
+"""Story -> the messages of the bank that it needs."""
+ANSWERS = ("deposit", "withdraw", "reverse", "query")
+LOSSES: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
+    ("timeout", {"processed": True, "count": 2}, ANSWERS), ("timeout", {"processed": False, "count": 1}, ANSWERS),
+    ("slow", {"delay_s": 20.0, "count": 2}, ANSWERS),  # past the 15 s for which it is waited
+    ("system_error", {"processed": True, "count": 2}, ANSWERS[:3]),
+    ("system_error", {"processed": False, "count": 1}, ANSWERS[:3]),
+    ("answer_minus5", {"processed": True, "late_s": 45, "count": 1}, ANSWERS[:3]),
+    ("lost_ack", {"count": 3}, ("deposit_push", "bank_withdrawal", "result")), ("lost_push", {}, ("result",)))
+"""(fault of the bank, how, messages at which it can strike). A bank that twice has nothing of it leaves it to people."""
+
+
+@pytest.mark.req("DEDUP-11", "SOCK-05", "SOCK-07")
+@pytest.mark.parametrize(("story", "fault", "given"), [
+    pytest.param(story, fault, {**given, **aimed}, id=f"{story} {fault} {aimed['message']} {number}")
+    for story, messages in SAYS.items() for number, (fault, given, strikes) in enumerate(LOSSES)
+    for aimed in messages if aimed["message"] in strikes])
+def test_a_story_at_a_socket_bank_ends_the_same_though_the_bank_is_not_heard(
+    story: str, fault: str, given: dict[str, Any]
+) -> None:
+    """Silence, -1 and -5 say nothing: it is asked, and sent again under the same reference only if the bank has never
+    had it. A result that is not pushed is asked for; then its push alone is missing."""
+    told = STORIES[story]
+
+    async def played(rig: Rig) -> End:
+        await told.stand(rig)
+        rig.world.sockets[told.bank].bank.fault(fault, **given)
+        await told.begin(rig)
+        await asyncio.sleep(told.lasts_s + 400)
+        return await end_of(rig)
+
+    same(told.play(played), undisturbed(story).end, but=("pushes", "transfers") if fault == "lost_push" else ())
+
+
+@pytest.mark.req("SOCK-03", "SOCK-04", "SOCK-05")
+@pytest.mark.parametrize("story", [name for name in SAYS if name.endswith(("_pushed", "_at_the_bank"))])
+def test_what_the_bank_has_never_sent_is_fetched_once_its_next_push_shows_that_one_is_missing(story: str) -> None:
+    told = STORIES[story]
+
+    async def played(rig: Rig) -> End:
+        await told.stand(rig)
+        bank = rig.world.sockets[told.bank].bank
+        bank.fault("lost_push", count=1, **SAYS[story][0])
+        await told.begin(rig)
+        await asyncio.sleep(120)
+        assert not rig.of_kind("bank.push")
+        bank.unsign("bob", "US")
+        await asyncio.sleep(told.lasts_s)
+        assert [report["injected"] for report in rig.of_kind("recovery", bank=told.bank) if report["missing"]] == [1]
+        return await end_of(rig)
+
+    same(told.play(played), undisturbed(story).end, but=("pushes",))

@@ -89,7 +89,7 @@ class AirstarClient:
 
     def __init__(self, served: Process) -> None:
         given = served.said["credentials"]
-        key: Any = load_pem_private_key(Path(given["private_key"]).read_bytes(), None)
+        key: Any = load_pem_private_key(Path(given["app_private_key"]).read_bytes(), None)
         self._served, self._key, self._app_id = served, key, given["app_id"]
         self.http = httpx.Client(base_url=served.said["addresses"]["api"], timeout=PATIENCE_S)
         self._number = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import signal
@@ -222,6 +223,12 @@ WRONG = [
     ("/faults", {"fault": "qqq"}, 422, r"^fault: .*GET /faults"),
     ("/faults", {"fault": "timeout", "params": {"delay": 1}}, 422, r"^params: .*'delay'.*processed"),
     ("/faults", {"fault": "slow", "params": {"delay_s": -1}}, 422, r"^params: .*delay_s cannot be -1"),
+    ("/faults", {"fault": "slow", "params": {"message": ["deposit"]}}, 422, r"^params: .*message cannot be"),
+    ("/faults", {"fault": "fail_with", "params": {"code": []}}, 422, r"^params: .*code cannot be"),
+    ("/faults", {"fault": "slow", "params": {"customer": "nobody"}}, 404, r"no customer 'nobody'; there are: chan"),
+    ("/faults", {"fault": "slow", "params": {"customer": 5}}, 422, r"^params: .*customer cannot be 5"),
+    ("/faults", {"fault": "slow", "params": {"for_s": 5}, "for": "1m"}, 422, r"^params: for_s is given beside for"),
+    ("/faults", {"fault": "slow", "for": "0s"}, 422, r"^for: .*longer"),
     ("/faults", {"fault": "slow", "for": "ten minutes"}, 422, r"for: .*'1h30m'"),
     ("/faults", {"fault": "slow", "for": "1m", "until": "2026-03-12 10:00"}, 422, r"until: .*not both"),
     ("/faults", {"fault": "slow", "until": "2026-03-12 08:00"}, 422, r"until: .*later"),
@@ -236,7 +243,8 @@ WRONG = [
     ("/reset", {"seed": -1}, 422, r"^seed: "),
     ("/reset", {"start": "1999-01-04 09:00"}, 422, r"1999"),
     ("/agreements", {"customer": "chan", "action": "burn"}, 422, r"^action: "),
-    ("/nothing", {}, 404, r"/openapi\.json"),
+    ("/deposits", [], 422, r"body: this is no object.*application/json"),
+    ("/nothing", {}, 404, r"GET / lists"),
 ]  # fmt: skip
 
 
@@ -264,11 +272,18 @@ def test_the_state_shows_everything_and_the_interface_describes_itself(served: P
     assert "customer" in fault["parameters"]
 
 
+def test_the_interface_lists_what_there_is(served: Process) -> None:
+    told = served.control.get("/").text
+    for method, path in (("GET", "/state"), ("POST", "/deposits"), ("DELETE", "/faults/{fault_id}"), ("POST", "/clock")):
+        assert re.search(rf"^{method} +{re.escape(path)} +[A-Z]", told, re.MULTILINE), told
+    assert served.get("/nothing", 404)["error"].endswith("GET / lists what there is")
+
+
 def test_keys_stay_and_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     keys = []
     for _ in range(2):
         with emulator("airstar", tmp_path) as served:
-            path = Path(served.said["credentials"]["private_key"])
+            path = Path(served.said["credentials"]["app_private_key"])
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             keys.append(path.read_bytes())
     assert keys[0] == keys[1]
@@ -298,7 +313,7 @@ BAD_FILES = [
     ("customers:\n- {id: a, name: A, balances: {HKD: 7.50}}\n", r"customer 1: balances\.HKD: .*in quotes"),
     ("customers:\n- {id: a, balances: {HKD: '7.50'}}\n", r"customer 1: name: is missing"),
     ("customers: []\n", r"no customers .*customers:"),
-    ("customers: [\n", r"no YAML: .*line 2"),
+    ("customers: [\n", r":2:1: this is not YAML"),
     ("- 1\n", r"no customers"),
 ]
 
@@ -329,7 +344,12 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"start": "1999-01-01 00:00"}, r"1999"),
     ({"bank": "cmb", "port": 20_000, "control_port": 20_002}, r"one of the bank's ports 20000 to 20002"),
     ({"overlay": {"standalone.sped": 1}}, r"standalone\.speed"),
-    ({"host": "203.0.113.1", "port": 0}, r"cannot listen on 203\.0\.113\.1"),
+    ({"bank": "cmb", "port": 65_534}, r"--port: cmb has 3 ports.*at most 65533"),
+    ({"port": 65_530}, r"--port: 65539, the control port.*--control-port"),
+    ({"data": Path(__file__)}, r"--data: .* is no folder"),
+    ({"host": "203.0.113.1", "port": 0}, r"cannot listen on 203\.0\.113\.1:0: Cannot assign"),
+    ({"customers": [{}, {}]}, r"customers: customer twice .*choose another id"),
+    ({"bank": "cmbc", "customers": [{"balances": {"CNH": "1.00"}}]}, r"customers: twice: cmbc keeps no CNH"),
 ]
 
 
@@ -338,6 +358,10 @@ def test_wrong_options_are_refused_with_a_sentence(tmp_path: Path, given: dict[s
     usual: dict[str, Any] = {
         "bank": "airstar", "host": None, "port": None, "control_port": None, "speed": None, "seed": 1, "data": tmp_path,
         "start": None, "customers": None, "always_open": False, "overlay": {}, "as_json": True}
+    if "customers" in given:
+        rows = [{"id": "twice", "name": "ONE", "balances": {"HKD": "1.00"}} | row for row in given["customers"]]
+        (tmp_path / "c.yaml").write_text(json.dumps({"customers": rows}))
+        given = given | {"port": 0, "customers": tmp_path / "c.yaml"}
     with pytest.raises(Misconfigured, match=says):
         emulate(**usual | given)
 

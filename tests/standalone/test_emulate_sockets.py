@@ -148,9 +148,10 @@ def test_a_deposit_over_the_socket(served: Process) -> None:
         broker.close()
         assert served.customer("chan")["balances"]["HKD"] == "999749.50"
         assert served.get(f"/truth/{ref}")["status"] == "PAID"
-        journal = [(entry["command"], entry["type"]) for entry in served.get("/journal")["entries"][-4:]]
-        assert journal == [(m.SIGN_ON, "REQUEST"), (m.DEPOSIT, "REQUEST"), (m.TRANSFER_RESULT, "PUSH_ACK"),
-                           (m.QUERY, "REQUEST")]
+        journal = [(entry["command"], entry["type"], entry["message"])
+                   for entry in served.get("/journal")["entries"][-4:]]
+        assert journal == [(m.SIGN_ON, "REQUEST", "sign_on"), (m.DEPOSIT, "REQUEST", "deposit"),
+                           (m.TRANSFER_RESULT, "PUSH_ACK", "result"), (m.QUERY, "REQUEST", "query")]
         entry = served.get("/journal")["entries"][-3]
         assert (entry["server"], entry["body"]["amount"], entry["body"]["market"]) == ("primary", "250.50", "HK")
 
@@ -277,7 +278,12 @@ def test_a_bank_says_what_it_cannot_do(served: Process) -> None:
     assert "cmb" in served.post("/agreements", whose | {"action": "suspend"}, 422)["error"]
     assert "already" in served.post("/agreements", whose | {"action": "sign"}, 409)["error"]
     unsigned = {"customer": "ho", "ccy": "HKD", "amount": "1.00"}
-    assert "-7" in served.post("/deposits", unsigned, 409)["error"]
+    assert "-7 customer not signed: not signed for HK" in served.post("/deposits", unsigned, 409)["error"]
+    much = {"customer": "wong", "ccy": "HKD", "amount": "50000.01"}
+    assert served.post("/deposits", much, 409)["error"].endswith("balance too low")
+    for path, body in (("/deposits", unsigned), ("/agreements", whose | {"action": "sign"})):
+        assert served.post(path, body | {"mandate": "AM1"}, 422)["error"].startswith("mandate: ")
+    assert served.get("/faults")["table"]["drop"]["parameters"]["server"]["default"] == "primary"
     if served.said["bank"] == "cmbc":
         assert served.post("/deposits", whose | {"ccy": "CNH", "amount": "1.00"}, 422)["error"].startswith("ccy: ")
 

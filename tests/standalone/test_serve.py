@@ -94,8 +94,10 @@ WISH = {"kind": "deposit", "customer": "chan", "channel": "airstar", "ccy": "HKD
 WRONG = [
     ("/wishes", WISH | {"customer": "nobody"}, 404, r"there are: chan"),
     ("/wishes", WISH | {"channel": "icbc_x"}, 422, r"^channel: .*airstar"),
+    ("/wishes", WISH | {"channel": "icbc_x", "by": "bank"}, 422, r"^channel: .*begun at the bank.*airstar"),
     ("/wishes", WISH | {"ccy": "USD"}, 422, r"^ccy: market HK takes HKD"),
     ("/wishes", WISH | {"amount": "1"}, 422, r"^amount: "),
+    ("/faults", {"fault": "cmb.slow", "params": {"customer": "nobody"}}, 404, r"no customer 'nobody'"),
     ("/faults", {"fault": "cmb.dropp"}, 422, r"nearest: cmb.*\.drop"),
     ("/clock", {"to": "2026-03-12 08:00"}, 422, r"backwards"),
 ]

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from core.errors import Misconfigured
-from core.wire.sm2 import FastSm2
+from core.wire.sm2 import FastSm2, public_to_pem
 from emulators.standalone.http import HttpFace
 from emulators.standalone.journal import Journal
 from emulators.standalone.keys import load_or_create
@@ -229,6 +229,8 @@ def test_a_file_that_is_no_key_is_refused(tmp_path: Path, spoil: Callable[[str],
     entropy = Streams(1)("keys").randbytes
     made = load_or_create(tmp_path, "bank", FastSm2(), entropy)
     assert load_or_create(tmp_path, "bank", FastSm2(), entropy) == made
+    made.public.unlink()
+    assert load_or_create(tmp_path, "bank", FastSm2(), entropy).public.read_text() == public_to_pem(made.pair.public)
     made.private.write_text(spoil(made.private.read_text()))
     with pytest.raises(Misconfigured, match=r"bank\.key\.pem"):
         load_or_create(tmp_path, "bank", FastSm2(), entropy)

@@ -1,0 +1,252 @@
+"""Bank statements: what collectors bring, kept twice and once each (A-10, DB-SHARD-02, -03).
+
+    collector -> Entry -> {bank}_bank_flow          raw, as the bank told it, unique by (account, reference)
+                       -> flows_{bank}_{YYYYMM}     normalised, by the month of credit in Hong Kong
+
+An entry that comes again changes nothing, by whichever way it comes: pushed and pulled, re-pulled over the turn of a
+month, or after a crash between two of them. Both rows are written in one transaction with whatever the collector adds
+(its own cursor), so that a cursor never passes an entry that is not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import and_, bindparam, insert, select, update
+
+from core.clock import MS_PER_DAY, Clock, hkt_date
+from core.statement import Entry
+from core.storage import (
+    Database,
+    Questions,
+    Sharded,
+    Transaction,
+    bank_month,
+    ensure_flow_table,
+)
+from core.storage import Sequence as Numbers
+from core.storage.primary import MATCHING_BANKS, bank_flows, statement_flows
+from core.trace import Trace
+
+NEW, WINDOW_WAIT, CANDIDATE, MATCHED, CREDITED, ABNORMAL, VOID = range(7)
+"""Statuses of a statement entry (gaps.md B-02)."""
+OPEN: Final = (NEW, WINDOW_WAIT, CANDIDATE)
+
+
+class Flow(NamedTuple):
+    """One row of ``flows_{bank}_{YYYYMM}``; the last digits of ``id`` name its month (`month_of`)."""
+
+    id: int
+    bank_type: str
+    our_account: str
+    bank_ref: str
+    seq_no: str
+    ccy: str
+    amount: int
+    dr_cr: str
+    balance: int | None
+    credit_time: int
+    en_name: str
+    payer_acct: str
+    remark: str
+    status: int
+    is_used: int
+    raw_id: int | None
+    emergency: int
+
+
+class Taken(NamedTuple):
+    """What became of a batch of entries."""
+
+    accepted: int
+    duplicate: int
+
+
+_RAW = ("bank_type", "our_account", "bank_ref", "txn_time", "ccy", "amount", "dr_cr", "balance", "name", "account",
+        "remark", "is_used", "raw", "created_at", "updated_at")
+NEW_RAW = Sharded(lambda t: insert(t).values({name: bindparam(name) for name in _RAW}), bank_flows)
+RAW_ID = Sharded(lambda t: select(t.c.id).where(
+    t.c.our_account == bindparam("account"), t.c.bank_ref == bindparam("ref")), bank_flows)
+NEW_FLOW = Sharded(lambda t: insert(t).values({name: bindparam(name) for name in (
+    *Flow._fields, "created_at", "updated_at")}), statement_flows)
+FIND = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(t.c.id == bindparam("b_id")),
+               statement_flows)
+BY_REFERENCE = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(
+    t.c.bank_type == bindparam("bank"), t.c.our_account == bindparam("account"), t.c.bank_ref == bindparam("ref")),
+    statement_flows)
+IN_STATUS = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(
+    t.c.status == bindparam("status")).order_by(t.c.credit_time, t.c.id), statement_flows)
+BETWEEN = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(
+    t.c.credit_time >= bindparam("since"), t.c.credit_time < bindparam("until"))
+    .order_by(t.c.credit_time, t.c.id), statement_flows)
+CHANGE = Sharded(lambda t: update(t).where(t.c.id == bindparam("b_id"), and_(
+    t.c.status == bindparam("b_status"), t.c.is_used == bindparam("b_used"))).values(
+    {name: bindparam(name) for name in ("status", "is_used", "en_name", "payer_acct", "balance", "updated_at")}),
+    statement_flows)
+_MONTHS: Final = 10**6
+_OWN_RAW: Final = ("icbc",)
+"""Banks whose collector keeps raw rows of another shape."""
+
+
+def month_of(flow_id: int) -> int:
+    """YYYYMM of the table in which an entry stands: its id ends in it."""
+    return flow_id % _MONTHS
+
+
+def month_at(ms: int) -> int:
+    """YYYYMM in Hong Kong at a moment."""
+    day = hkt_date(ms)
+    return day.year * 100 + day.month
+
+
+def months_between(since_ms: int, until_ms: int) -> Iterator[int]:
+    """Every YYYYMM touched by ``[since, until)``, in order."""
+    month, last = month_at(since_ms), month_at(max(since_ms, until_ms - 1))
+    while month <= last:
+        yield month
+        month = month + 1 if month % 100 < 12 else month + 89
+
+
+Also = Callable[[Transaction], Awaitable[Any]]
+"""What a collector writes in the same transaction: its cursor."""
+
+
+class Statements:
+    """Statement entries of all matching banks in one core, in the primary database."""
+
+    def __init__(self, db: Database, clock: Clock, trace: Trace, *, keep_months: int) -> None:
+        """``keep_months``: how many months back entries may still be open."""
+        self._db, self._clock, self._trace, self._keep_months = db, clock, trace, keep_months
+        self.ids = Numbers(db, "statement")
+        self.on_new: Callable[[str], None] = lambda _bank: None
+        self._made: dict[str, None] = {}
+
+    async def take(self, bank: str, entries: Sequence[Entry], source: str, also: Also | None = None) -> Taken:
+        """Keep what a collector brings, each entry once; all of it is kept when this returns, and ``also`` with it.
+
+        ``source`` says by which way it came (``push``, ``sftp``, ``TodayActivity`` …), for the event."""
+        if bank not in MATCHING_BANKS:
+            raise ValueError(f"{bank} is no bank whose statements are matched")
+        for month in dict.fromkeys(month for entry in entries for month in months_between(
+                entry.credit_time - MS_PER_DAY, entry.credit_time + MS_PER_DAY)):
+            await self._table(bank, month)
+        accepted = 0
+        async with self._db.transaction() as tx:
+            for entry in dict.fromkeys(entries):
+                accepted += await self._keep(tx, bank, entry, source)
+            if also is not None:
+                await also(tx)
+            if accepted:
+                tx.after_commit(lambda: self.on_new(bank))
+        return Taken(accepted, len(entries) - accepted)
+
+    async def _keep(self, tx: Transaction, bank: str, entry: Entry, source: str) -> int:
+        month, now = month_at(entry.credit_time), self._clock.now_ms()
+        if await self._is_known(tx, bank, entry):
+            return 0
+        raw_id = await self._keep_raw(tx, bank, entry, now)
+        number = await self.ids.next(tx)
+        flow = Flow(number * _MONTHS + month, bank, entry.our_account, entry.bank_ref, entry.seq_no, entry.ccy,
+                    entry.amount, entry.dr_cr, entry.balance, entry.credit_time, entry.en_name[:140],
+                    entry.payer_acct, entry.remark[:500], NEW if entry.dr_cr == "C" else VOID, 0, raw_id, 0)
+        await tx.execute(NEW_FLOW[bank_month(bank, month)], flow._asdict() | {"created_at": now, "updated_at": now})
+        self.publish(tx, flow, source)
+        return 1
+
+    async def _is_known(self, tx: Questions, bank: str, entry: Entry) -> bool:
+        """Whether the entry is kept: by its raw row, whatever moment the bank gives it this time. ICBC has raw rows of
+        its own, one for each group; there the months around it are asked."""
+        if bank not in _OWN_RAW:
+            return await tx.first(RAW_ID[bank], {"account": entry.our_account, "ref": entry.bank_ref}) is not None
+        around = months_between(entry.credit_time - MS_PER_DAY, entry.credit_time + MS_PER_DAY)
+        asked = {"bank": bank, "account": entry.our_account, "ref": entry.bank_ref}
+        for suffix in (bank_month(bank, month) for month in around):
+            if suffix in self._made and await tx.first(BY_REFERENCE[suffix], asked) is not None:
+                return True
+        return False
+
+    async def _keep_raw(self, tx: Transaction, bank: str, entry: Entry, now: int) -> int | None:
+        if bank in _OWN_RAW:
+            return None
+        await tx.execute(NEW_RAW[bank], {
+            "bank_type": bank, "our_account": entry.our_account, "bank_ref": entry.bank_ref,
+            "txn_time": entry.credit_time, "ccy": entry.ccy, "amount": entry.amount, "dr_cr": entry.dr_cr,
+            "balance": entry.balance, "name": entry.en_name[:140], "account": entry.payer_acct,
+            "remark": entry.remark[:500], "is_used": 0, "raw": entry.raw, "created_at": now, "updated_at": now})
+        row = await tx.first(RAW_ID[bank], {"account": entry.our_account, "ref": entry.bank_ref})
+        assert row is not None, entry
+        return int(row[0])
+
+    def publish(self, tx: Transaction, flow: Flow, source: str) -> None:
+        """Tell of an entry as it stands now, when the transaction commits."""
+        self._trace.publish(tx, "statement", f"F{flow.id}", {
+            "flow": flow.id, "bank": flow.bank_type, "account": flow.our_account, "ref": flow.bank_ref,
+            "ccy": flow.ccy, "amount": flow.amount, "dr_cr": flow.dr_cr, "credited_ms": flow.credit_time,
+            "named": flow.en_name != "", "status": flow.status, "source": source})
+
+    # Reading
+
+    async def find(self, bank: str, flow_id: int) -> Flow | None:
+        """The entry, or None."""
+        shard = await self._table(bank, month_of(flow_id))
+        row = await self._db.first(FIND[shard], {"b_id": flow_id})
+        return Flow(*row) if row else None
+
+    async def by_reference(self, bank: str, our_account: str, bank_ref: str, months: Iterable[int]) -> Flow | None:
+        """The entry with this reference in one of these months."""
+        for month in months:
+            shard = await self._table(bank, month)
+            row = await self._db.first(BY_REFERENCE[shard], {"bank": bank, "account": our_account, "ref": bank_ref})
+            if row:
+                return Flow(*row)
+        return None
+
+    async def open(self, bank: str) -> list[Flow]:
+        """Entries that may still find their application: of this month and those before, oldest first."""
+        found: list[Flow] = []
+        for month in self.recent_months():
+            shard = await self._table(bank, month)
+            for status in OPEN:
+                found += [Flow(*row) for row in await self._db.all(IN_STATUS[shard], {"status": status})]
+        return sorted(found, key=lambda flow: (flow.credit_time, flow.id))
+
+    async def between(self, bank: str, since_ms: int, until_ms: int) -> list[Flow]:
+        """Entries credited in ``[since, until)``, over all months that it touches."""
+        found: list[Flow] = []
+        for month in months_between(since_ms, until_ms):
+            shard = await self._table(bank, month)
+            found += [Flow(*row) for row in await self._db.all(BETWEEN[shard], {"since": since_ms, "until": until_ms})]
+        return found
+
+    def recent_months(self) -> list[int]:
+        """This month and those before it that may hold open entries, oldest first."""
+        month, found = month_at(self._clock.now_ms()), []
+        for _ in range(self._keep_months + 1):
+            found.append(month)
+            month = month - 1 if month % 100 > 1 else month - 89
+        return found[::-1]
+
+    # Changing
+
+    async def change(self, tx: Questions, flow: Flow, **fields: Any) -> Flow | None:
+        """Set status, use, name, account or balance of an entry; None if it has moved since it was read."""
+        to = flow._replace(**fields)
+        shard = bank_month(flow.bank_type, month_of(flow.id))
+        count = await tx.execute(CHANGE[shard], {
+            "b_id": flow.id, "b_status": flow.status, "b_used": flow.is_used, "status": to.status,
+            "is_used": to.is_used, "en_name": to.en_name[:140], "payer_acct": to.payer_acct, "balance": to.balance,
+            "updated_at": self._clock.now_ms()})
+        return to if count == 1 else None
+
+    async def _table(self, bank: str, month: int) -> str:
+        """The suffix of a month's table, which exists from now on."""
+        suffix = bank_month(bank, month)
+        if suffix not in self._made:
+            await ensure_flow_table(self._db, bank, month)
+            self._made[suffix] = None
+        return suffix
+
+
+__all__ = ["ABNORMAL", "CANDIDATE", "CREDITED", "MATCHED", "NEW", "OPEN", "VOID", "WINDOW_WAIT", "Flow", "Statements",
+           "Taken", "month_at", "month_of", "months_between"]
