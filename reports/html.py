@@ -42,7 +42,7 @@ _INTER = "@fontsource-variable/inter/files/inter-latin-wght-normal.woff2"
 TITLES = {"deposit": "Deposits", "withdraw": "Withdrawals"}
 SEVERITIES = {"critical": ("■", "failed"), "high": ("▲", "person"), "medium": ("◆", "bank"), "low": ("●", "system")}
 NO_ANSWER = ("timeout", "unknown", "silent", "none", "lost", "no_answer", "no answer", "unreachable")
-GOOD_ANSWER = ("ok", "success", "accepted", "answered", "pending", "processing", "done")
+GOOD_ANSWER = ("ok", "success", "accepted", "answered", "pending", "processing", "done", "taken_on", "duplicate")
 HELD = ("held", "violated")
 WITHIN_S = (60, 300, 1_800, 7_200)
 
@@ -602,7 +602,7 @@ def _operation(page: Page) -> str:
         card("Injected faults", table(
             [("", ""), ("Fault", ""), ("Target", ""), ("From", "n"), ("To", "n"), ("Parameters", "w")], faults,
             limit=30, left_out=model.faults.left_out, empty="None was injected."), anchor="faults"),
-        card("Banks", _exchanges(page), anchor="banks"), card("Jobs", _jobs(page), anchor="jobs")]
+        card("Banks", _exchanges(page), anchor="banks"), *_lines(page), card("Jobs", _jobs(page), anchor="jobs")]
     small = [
         _tally("Refusals", [("Operation", ""), ("Code", "m")], model.refusals),
         _tally("Facts noted without a move", [("Fact", "")], model.notes),
@@ -659,6 +659,26 @@ def _exchanges(page: Page) -> Html:
                      others])
     return table([("Bank", ""), ("Message", ""), ("Sent", "n"), ("Answered", "n"), ("Share", "n"), ("p50", "n"),
                   ("p95", "n"), ("p99", "n"), ("Otherwise", "w")], rows, limit=60, empty="No bank was asked anything.")
+
+
+def _lines(page: Page) -> list[str]:
+    """Connections to exit servers and what came over them; nothing where no bank of the run has any."""
+    model = page.model
+    if not model.lines and not model.pushes:
+        return []
+    lines: list[list[Cell]] = [
+        [bank, server, *(found.phases[phase] for phase in ("active", "lost", "unreachable")), text(found.reason, 120)]
+        for (bank, server), found in sorted(model.lines.items())]
+    pushes: list[list[Cell]] = [[bank, message, n] for (bank, message), n in sorted(model.pushes.items())]
+    pushes += [[bank, f"fetched afterwards ({source})", n] for (bank, source), n in sorted(model.recovered.items())]
+    return [
+        card("Connections", table(
+            [("Bank", ""), ("Exit server", ""), ("Became active", "n"), ("Lost", "n"), ("Not reached", "n"),
+             ("Last reason", "w")], lines, limit=20, empty="No connection was tried."), anchor="connections",
+            hint="how often"),
+        card("Told by the banks", table(
+            [("Bank", ""), ("Push", ""), ("Number", "n")], pushes, limit=60, empty="No bank told anything."),
+            anchor="pushes")]
 
 
 def _jobs(page: Page) -> Html:

@@ -247,6 +247,16 @@ class Exchange:
         self.times_ms: array[int] = array("q")
 
 
+class Connections:
+    """What connections to one exit server went through, by phase, and why the last one ended or did not come about."""
+
+    __slots__ = ("phases", "reason")
+
+    def __init__(self) -> None:
+        self.phases: Counter[str] = Counter()
+        self.reason = ""
+
+
 class Kept(list[T]):
     """A list with a written limit that counts what it leaves out."""
 
@@ -283,6 +293,9 @@ class RunModel:
         self.alerts: Kept[AlertSpan] = Kept()
         self.alert_counts: Counter[tuple[str, str]] = Counter()
         self.gates: Kept[tuple[str, int, int]] = Kept()
+        self.lines: dict[tuple[str, str], Connections] = {}
+        self.pushes: Counter[tuple[str, str]] = Counter()
+        self.recovered: Counter[tuple[str, str]] = Counter()
         self.jobs: dict[str, JobCounts] = {}
         self.refusals: Counter[tuple[str, str]] = Counter()
         self.notes: Counter[str] = Counter()
@@ -302,7 +315,8 @@ class RunModel:
             "run": self._on_run, "apply": self._on_apply, "task": self._on_task, "procedure": self._on_procedure,
             "refused": self._on_refused, "note": self._on_note, "posting": self._on_posting,
             "bank.request": self._on_request, "bank.reply": self._on_reply, "bank.book": self._on_book,
-            "bank.gate": self._on_gate, "job": self._on_job, "fault": self._on_fault, "staff": self._on_staff,
+            "bank.gate": self._on_gate, "bank.line": self._on_line, "bank.push": self._on_push,
+            "recovery": self._on_recovery, "job": self._on_job, "fault": self._on_fault, "staff": self._on_staff,
             "alert": self._on_alert, "notify": self._on_notify, "core": self._on_core, "calendar": self._on_calendar}
 
     @classmethod
@@ -503,6 +517,20 @@ class RunModel:
             self._closed_gates.setdefault(bank, t_us)
         elif bank in self._closed_gates:
             self.gates.append((bank, self._closed_gates.pop(bank), t_us))
+
+    def _on_line(self, event: Event) -> None:
+        data = event[4]
+        found = self.lines.setdefault((str(data["bank"]), str(data["server"])), Connections())
+        found.phases[str(data["phase"])] += 1
+        found.reason = str(data.get("reason", "")) or found.reason
+
+    def _on_push(self, event: Event) -> None:
+        data = event[4]
+        self.pushes[str(data["bank"]), str(data["message"]).removeprefix("push.")] += 1
+
+    def _on_recovery(self, event: Event) -> None:
+        data = event[4]
+        self.recovered[str(data["bank"]), str(data["source"])] += int(data["injected"])
 
     def closed_gates(self) -> list[tuple[str, int, int]]:
         """(bank, from, to) of each time a bank's window was closed; -1 when it was still closed at the end."""

@@ -90,7 +90,7 @@ def names() -> Names:
         deposit_states=tuple(state.label for state in DEPOSIT.states),
         withdrawal_states=tuple(state.label for state in WITHDRAW.states), jobs=JOBS,
         alert_rules=tuple(RULES), reasons=tuple(sorted({*REASONS.values(), "INSUFFICIENT_BALANCE", "USER_CANCEL",
-                                                        "RC_ERROR"})))
+                                                        "BANK_REJECTED", "RC_ERROR"})))
 
 
 __all__ = ["AIM", "REVERSE_CONFIRMATIONS", "names"]

@@ -374,14 +374,16 @@ class Sba:
         return await self._fact(procedure_id, Fact("DRIVE"))
 
     async def bank_result(
-        self, procedure_id: int, *, success: bool, code: str = "", detail: str = "", request_id: str = ""
+        self, procedure_id: int, *, success: bool, code: str = "", detail: str = "", request_id: str = "",
+        reason: str = "",
     ) -> Reply:
-        """A bank's definite result. Applied where the Procedure waits for it, recorded as late elsewhere."""
+        """A bank's definite result. Applied where the Procedure waits for it, recorded as late elsewhere. ``reason``: of
+        a failure, where it is another than BANK_FAILED."""
         name = "BANK_SUCCESS" if success else "BANK_FAILED"
         marks: dict[str, Any] = {"bank_code": code} if code else {}
         if request_id:
             marks["request_id"] = request_id
-        return await self._fact(procedure_id, Fact(name, remark=" ".join(filter(None, (code, detail)))), marks)
+        return await self._fact(procedure_id, Fact(name, reason, " ".join(filter(None, (code, detail)))), marks)
 
     async def note_bank(self, procedure_id: int, **marks: Any) -> None:
         """Record what became known of the bank leg: ``bank_ack_at``, ``request_id``, ``poll_count``, ``bank_code``,

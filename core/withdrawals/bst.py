@@ -38,7 +38,7 @@ from core.settings import Settings
 from core.storage import Database, Statement, Transaction
 from core.storage.primary import cmb_list, ms_list
 from core.trace import Trace
-from core.wire.socket.messages import BankWithdrawal, TransferResult
+from core.wire.socket.messages import Action, BankWithdrawal, TransferResult, callback
 from core.withdrawals.tasks import Task, Withdrawals
 
 _OPEN_JOB = (JobState.READY, JobState.RUNNING, JobState.RETRY)
@@ -46,6 +46,8 @@ _LISTS = {"cmb": (cmb_list, "bank_tx_seq"), "cmbc": (ms_list, "org_ref_no")}
 _BUSY = (Code.LOCK_BUSY, Code.DEPENDENCY_TIMEOUT, Code.VERSION_CONFLICT)
 _NO_LONGER_WAITING = (Outcome.TAKEN_ON, Outcome.DUPLICATE, Outcome.REJECTED)
 """Answers to a refusal of ours after which the bank pays nothing: refused now, before, or lapsed there by itself."""
+NOT_SIGNED = "BANK_REJECTED"
+"""Reason of a withdrawal that the bank refuses because its customer has not signed (B-08, -7)."""
 _IMPOSSIBLE = "the agreement is not signed for this market"
 
 
@@ -176,7 +178,8 @@ class SocketWithdrawals:
             return await self._for_people(wrong, transfer.procedure_id)
         reply = await self._sba.bank_result(
             transfer.procedure_id, success=success, code=str(answer.code), detail=answer.text,
-            request_id=answer.bank_serial)
+            request_id=answer.bank_serial,
+            reason=NOT_SIGNED if callback(answer.code).action is Action.RETURN_REJECTED else "")
         if reply.code in _BUSY:
             return Again(self._clock.now_ms() + self._retry_ms, reply.code.name, counts=False)
         async with self._db.transaction() as tx:

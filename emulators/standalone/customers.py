@@ -81,8 +81,9 @@ def read_rows(rows: Sequence[Any], where: str) -> list[NewCustomer]:
         try:
             found.append(NewCustomer.model_validate(row))
         except ValidationError as error:
+            fields = ", ".join(NewCustomer.model_fields)
             raise Misconfigured(f"customer {number}: {sentence(error.errors()[0])}", where=where,
-                                remedy=f"a customer has {', '.join(NewCustomer.model_fields)}") from None
+                                remedy=f"a customer has {fields}; amounts in quotes") from None
     return found
 
 

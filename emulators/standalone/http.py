@@ -78,7 +78,8 @@ async def listening(opening: Coroutine[Any, Any, Any], host: str, port: int) -> 
         return await opening
     except OSError as error:
         # asyncio's own text repeats the address; an address that has no number in `errno` (gaierror's are negative)
-        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or str(error)
+        number = error.errno or 0
+        why = os.strerror(number) if number > 0 else error.strerror or str(error)
         raise Misconfigured(
             f"cannot listen on {host}:{port}: {why}",
             remedy="choose another --port, --control-port or --host, or stop what listens there") from None

@@ -28,12 +28,12 @@ PAID = {"available": 9_000_000, "frozen": 0, "in_transit": 0}
 CREDITED = {"available": 11_000_000, "frozen": 0, "in_transit": 0}
 
 
-def steady(**more: Any) -> dict[str, Any]:
+def steady() -> dict[str, Any]:
     """Banks without bad luck: what goes wrong is then the test's doing."""
     made: dict[str, Any] = {}
     for bank in BANKS:
         made |= {f"sim.{bank}.outcome": [[0, 1.0]], f"sim.{bank}.unknown.share": 0.0}
-    return made | more
+    return made
 
 
 class Scene:
@@ -139,4 +139,4 @@ def at_bank(
     async def told(rig: Rig) -> Any:
         return await story(Scene(rig, bank))
 
-    return play(told, settings=steady(**(settings or {})), cards=CARDS, **more)
+    return play(told, settings=steady() | dict(settings or {}), cards=CARDS, **more)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 from platform_world import BANKS, CREDITED, HELD, PAID, START, Scene, at_bank
 
-from core.clock import MS_PER_S
+from core.clock import MS_PER_S, hkt
+from core.domain import JobState
 from core.money import format_wire
 from core.wire.socket import messages as m
 from core.wire.socket.messages import CALLBACKS
@@ -36,6 +37,7 @@ class Case(NamedTuple):
     asked: tuple[str, ...] = ()  # exit servers that are asked where it stands, before anything else
     alerts: tuple[str, ...] = ()
     slow: bool = False  # whether the result takes its time
+    result: int = 0  # what the bank comes to
     about: str = ""
 
 
@@ -44,9 +46,8 @@ def fault(name: str, **given: Any) -> Callable[[Scene, str], object]:
     return lambda scene, kind: scene.bank.fault(name, message=kind, **given)
 
 
-def outcome(code: int) -> Callable[[Scene, str], object]:
-    """The bank takes it on, and this is its result."""
-    return lambda scene, kind: scene.bank.values.outcome.__init__([(code, 1.0)], "outcome")
+def nothing(_scene: Scene, _kind: str) -> None:
+    """The bank does what it does."""
 
 
 def said_early(code: int) -> Callable[[Scene, str], object]:
@@ -80,7 +81,7 @@ def had_before(scene: Scene, kind: str) -> None:
 
 
 CASES = (
-    Case(0, ANSWER, lambda scene, kind: None, DONE, about="taken on, and the result is 0"),
+    Case(0, ANSWER, nothing, DONE, about="taken on, and the result is 0"),
     Case(0, RESULT, fault("slow", delay_s=7), DONE, about="the result comes before its own answer"),
     Case(-1, ANSWER, fault("system_error", count=1), DONE, (P, B), (B,), about="nothing was done"),
     Case(-1, ANSWER, fault("system_error", count=1, processed=True), DONE, (P,), (B,), slow=True, about="it was done"),
@@ -102,9 +103,9 @@ CASES = (
     Case(-6, ANSWER, fault("reject", at="answer"), BACK),
     Case(-6, RESULT, fault("reject"), BACK),
     Case(-7, ANSWER, fault("unsigned"), BACK),
-    Case(-7, RESULT, outcome(-7), BACK),
+    Case(-7, RESULT, nothing, BACK, result=-7),
     Case(-8, ANSWER, fault("limit"), BACK),
-    Case(-8, RESULT, outcome(-8), BACK),
+    Case(-8, RESULT, nothing, BACK, result=-8),
     Case(-9, ANSWER, fault("closed", count=3), DONE, (P, P, P, P), about="again until the bank is open"),
     Case(-9, RESULT, said_early(-9), DONE, (P,), (B,), slow=True),
 )
@@ -119,11 +120,17 @@ def each() -> list[Any]:
     return [pytest.param(case, id=f"{case.where} {case.code} {case.about}".strip()) for case in CASES]
 
 
+def of_bank(bank: str, case: Case) -> dict[str, Any]:
+    """Settings of the bank that the case wants."""
+    slow = {f"sim.{bank}.result.{name}": value for name, value in SLOW.items()} if case.slow else {}
+    return {f"sim.{bank}.outcome": [[case.result, 1.0]], **slow}
+
+
 async def begin(scene: Scene, kind: str) -> Any:
     return await (scene.withdraw() if kind == "withdraw" else scene.deposit())
 
 
-async def ended(scene: Scene, kind: str, begun: Any) -> str:
+async def ended(scene: Scene, kind: str, begun: Any, reason: str) -> str:
     """What the transfer has come to, with everything that belongs to it."""
     money, status = await scene.money(), ""
     if kind == "withdraw":
@@ -132,7 +139,7 @@ async def ended(scene: Scene, kind: str, begun: Any) -> str:
         known = {("end_ok(transfer_done)", "DONE"): (DONE, PAID), ("end_reject", "FAILED"): (BACK, START),
                  ("pending(transfer_auto)", "PROCESSING"): (STUCK, HELD)}
         if held == "end_reject":
-            assert "pending(return)" in await scene.rig.way(shown["id"]) and shown["reason"] == "BANK_REJECTED"
+            assert "pending(return)" in await scene.rig.way(shown["id"]) and shown["reason"] == reason
     else:
         status, held = await scene.apply_status(begun), ""
         known = {("", "DONE"): (DONE, CREDITED), ("", "REJECTED"): (BACK, START), ("", "INIT"): (STUCK, START)}
@@ -142,17 +149,15 @@ async def ended(scene: Scene, kind: str, begun: Any) -> str:
     return end
 
 
-@pytest.mark.req("SOCK-07", "SOCK-08", "SOCK-11")
-@pytest.mark.parametrize("kind", ["withdraw", "deposit"])
-@pytest.mark.parametrize("bank", BANKS)
-@pytest.mark.parametrize("case", each())
-def test_what_the_platform_does_with_a_callback_code(bank: str, kind: str, case: Case) -> None:
+def check(bank: str, kind: str, case: Case, wire: str = "messages") -> None:
+    """Tell the case's story and look at everything that it may have touched."""
+
     async def story(scene: Scene) -> None:
         await asyncio.sleep(700)
         case.how(scene, kind)
-        begun = await begin(scene, kind)
-        await asyncio.sleep(3 * 3600)
-        assert await ended(scene, kind, begun) == case.end
+        begun, reason = await begin(scene, kind), "BANK_REJECTED" if case.code == -7 else "BANK_FAILED"
+        await asyncio.sleep(2.5 * 3600 if case.end == STUCK else 240)
+        assert await ended(scene, kind, begun, reason) == case.end
         sent = scene.heard(kind)
         assert [server for _, server, _ in sent] == list(case.over)
         assert len({reference for _, _, reference in sent}) == 1  # one reference, whatever happens
@@ -163,11 +168,208 @@ def test_what_the_platform_does_with_a_callback_code(bank: str, kind: str, case:
         moved = scene.booked("pay" if kind == "withdraw" else "collect")
         assert moved == ([(sent[0][2], 1_000_000)] if case.end == DONE else [])
         assert tuple(sorted({*scene.alerts()})) == case.alerts
-        await decided(scene, kind, case)
 
-    slow = {f"sim.{bank}.result.{name}": value for name, value in SLOW.items()} if case.slow else {}
-    at_bank(bank, story, settings=slow)
+    at_bank(bank, story, settings=of_bank(bank, case), wire=wire)
 
 
-async def decided(scene: Scene, kind: str, case: Case) -> None:
-    pass
+@pytest.mark.req("SOCK-07", "SOCK-08")
+@pytest.mark.parametrize("kind", ["withdraw", "deposit"])
+@pytest.mark.parametrize("bank", BANKS)
+@pytest.mark.parametrize("case", each())
+def test_what_the_platform_does_with_a_callback_code(bank: str, kind: str, case: Case) -> None:
+    check(bank, kind, case)
+
+
+@pytest.mark.req("SOCK-07", "SOCK-08")
+@pytest.mark.parametrize("bank", BANKS)
+@pytest.mark.parametrize("case", [one for one in each() if one.values[0].code in (0, -3, -5, -6)
+                                  and not one.values[0].about.startswith(("silence", "by both"))])
+def test_the_same_in_sealed_and_signed_bytes(bank: str, case: Case) -> None:
+    check(bank, "withdraw", case, wire="full")
+
+
+# --- the window -------------------------------------------------------------------------------------------------
+
+LONG_WAY = {"median": 1.5, "p99": 1.51}  # seconds from us to the bank: it may close meanwhile
+
+
+def long_way(bank: str) -> dict[str, Any]:
+    return {f"sim.{bank}.link.{name}": value for name, value in LONG_WAY.items()}
+
+
+def clock_of(scene: Scene, at_s: float) -> str:
+    return f"{hkt(round(at_s * MS_PER_S)):%H:%M}"
+
+
+@pytest.mark.req("SOCK-11")
+@pytest.mark.parametrize("kind", ["withdraw", "deposit"])
+@pytest.mark.parametrize("bank", BANKS)
+def test_outside_the_window_it_stays_and_is_sent_again_at_the_opening_under_the_same_reference(
+    bank: str, kind: str
+) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.rig.until("2026-03-13 03:59:59")  # still Thursday's session; our instruction arrives after it
+        begun = await begin(scene, kind)
+        await scene.rig.until("2026-03-13 06:59:59")
+        assert await ended(scene, kind, begun, "") == STUCK
+        await scene.rig.until("2026-03-13 07:01")
+        assert await ended(scene, kind, begun, "") == DONE
+        sent = scene.heard(kind)
+        assert [clock_of(scene, at) for at, _, _ in sent] == ["04:00", "07:00"]
+        assert len({reference for _, _, reference in sent}) == 1
+        assert len(scene.booked("pay" if kind == "withdraw" else "collect")) == 1
+        assert not scene.alerts()
+
+    at_bank(bank, story, start="2026-03-13 03:55", settings=long_way(bank))
+
+
+@pytest.mark.req("SOCK-11")
+@pytest.mark.parametrize("bank", BANKS)
+def test_a_doubt_at_the_closing_waits_for_the_opening_and_is_asked_about_before_it_is_sent_again(bank: str) -> None:
+    async def story(scene: Scene) -> None:
+        scene.bank.fault("answer_minus5", processed=False, count=1)
+        await scene.rig.until("2026-03-13 03:59:57")
+        begun = await begin(scene, "withdraw")
+        await scene.rig.until("2026-03-13 06:59:59")
+        assert await ended(scene, "withdraw", begun, "") == STUCK
+        assert not scene.alerts()
+        await scene.rig.until("2026-03-13 07:01")
+        assert await ended(scene, "withdraw", begun, "") == DONE
+        sent, asked = scene.heard("withdraw"), scene.heard("query")
+        assert [(clock_of(scene, at), server) for at, server, _ in sent] == [("03:59", P), ("07:00", B)]
+        assert sent[0][2] == sent[1][2] and asked[-1][0] < sent[1][0]
+        assert len(scene.booked("pay")) == 1
+
+    at_bank(bank, story, start="2026-03-13 03:55", settings=long_way(bank))
+
+
+@pytest.mark.req("SOCK-11")
+@pytest.mark.parametrize("bank", BANKS)
+def test_outside_the_window_after_a_doubt_does_not_count_as_a_sending(bank: str) -> None:
+    """-5 over the primary, -9 over the backup: neither has paid, and the same reference goes on being sent."""
+
+    async def story(scene: Scene) -> None:
+        scene.bank.fault("answer_minus5", processed=False, count=1)
+        scene.bank.fault("closed", server=B, count=3)
+        begun = await begin(scene, "withdraw")
+        await asyncio.sleep(300)
+        assert await ended(scene, "withdraw", begun, "") == DONE
+        assert scene.over("withdraw") == [P, B, B, B, B]
+        assert len(scene.booked("pay")) == 1 and not scene.alerts()
+
+    at_bank(bank, story)
+
+
+@pytest.mark.req("SOCK-11")
+@pytest.mark.parametrize("bank", BANKS)
+def test_if_the_market_closes_before_the_bank_opens_the_bank_is_asked_and_the_money_returns(bank: str) -> None:
+    async def story(scene: Scene) -> None:
+        scene.bank.fault("closed")
+        begun = await begin(scene, "withdraw")
+        await scene.rig.until("2026-03-12 16:14:59")
+        assert await ended(scene, "withdraw", begun, "") == STUCK
+        await scene.rig.until("2026-03-12 16:16")
+        assert await ended(scene, "withdraw", begun, "BANK_FAILED") == BACK
+        assert (await scene.of_task(begun))["bank_code"] == "-9"
+        assert scene.heard("query")[-1][0] > scene.heard("withdraw")[-1][0] and not scene.booked("pay")
+
+    at_bank(bank, story, start="2026-03-12 16:12")
+
+
+@pytest.mark.parametrize("bank", BANKS)
+def test_what_the_bank_has_after_all_is_paid_though_the_market_has_closed(bank: str) -> None:
+    """The last sending before the cutoff was in doubt: what the bank knows of it counts, not the hour."""
+
+    async def story(scene: Scene) -> None:
+        scene.bank.fault("answer_minus5", late_s=120)
+        begun = await begin(scene, "withdraw")
+        await asyncio.sleep(300)
+        assert await ended(scene, "withdraw", begun, "") == DONE
+        assert len(scene.booked("pay")) == 1
+
+    at_bank(bank, story, start="2026-03-12 16:14:30")
+
+
+# --- people -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bank", BANKS)
+def test_what_people_have_decided_is_not_sent_again(bank: str) -> None:
+    """The first sending was lost, both servers were away for hours, people asked the bank and gave the money back: a
+    job that somebody retries then must not pay."""
+
+    async def story(scene: Scene) -> None:
+        scene.bank.fault("timeout", message="withdraw", processed=False, count=1)
+        task = await scene.withdraw()
+        await asyncio.sleep(2)
+        scene.bank.fault("drop", server="both", for_s=3 * 3600)
+        await asyncio.sleep(2.5 * 3600)
+        shown = await scene.of_task(task)
+        assert shown["poll_exhausted"] and "SOCK-05" in scene.alerts()
+        reply = await scene.rig.operate("SetManualTransferFailed", shown)
+        assert reply.ok, reply
+        await asyncio.sleep(3600)
+        assert await ended(scene, "withdraw", task, "MANUAL_TRANSFER_FAILED") == BACK
+        (given_up,) = await scene.rig.core.jobs.in_state(JobState.EXCEPTION)
+        assert await scene.rig.core.jobs.retry_now(given_up.id, "staff_1001")
+        await asyncio.sleep(60)
+        assert len(scene.heard("withdraw")) == 1 and not scene.booked("pay")
+        assert await ended(scene, "withdraw", task, "MANUAL_TRANSFER_FAILED") == BACK
+
+    at_bank(bank, story)
+
+
+@pytest.mark.parametrize(("first", "then"), [(-6, 0), (0, -6)])
+@pytest.mark.parametrize("kind", ["withdraw", "deposit"])
+@pytest.mark.parametrize("bank", BANKS)
+def test_a_bank_that_contradicts_itself_moves_nothing_and_people_are_told_at_once(
+    bank: str, kind: str, first: int, then: int
+) -> None:
+    async def story(scene: Scene) -> None:
+        begun = await begin(scene, kind)
+        await asyncio.sleep(30)
+        end = BACK if first else DONE
+        assert await ended(scene, kind, begun, "BANK_FAILED") == end
+        transfer = scene.bank.find(scene.heard(kind)[0][2])
+        assert transfer is not None
+        scene.bank.desk.tell_result(transfer, then)
+        await asyncio.sleep(30)
+        assert await ended(scene, kind, begun, "BANK_FAILED") == end
+        assert scene.alerts() == ["WD-08"]
+
+    at_bank(bank, story, settings={f"sim.{bank}.outcome": [[first, 1.0]]})
+
+
+@pytest.mark.parametrize("bank", BANKS)
+def test_a_result_of_none_of_our_transfers_is_kept_and_told_at_once(bank: str) -> None:
+    async def story(scene: Scene) -> None:
+        strange = scene.bank._transfer("ELSEWHERE1", "withdraw", scene.bank.customers()[0], "HK", "HKD", 500)
+        scene.bank.desk.tell_result(strange, 0)
+        await asyncio.sleep(30)
+        assert scene.alerts() == ["RECON-02"]
+        assert [row[3:] for row in await scene.pushes()] == [("push", "REFUSED")]
+        assert await scene.money() == START
+
+    at_bank(bank, story)
+
+
+@pytest.mark.parametrize("kind", ["withdraw", "deposit"])
+@pytest.mark.parametrize("bank", BANKS)
+def test_a_result_with_another_amount_is_not_believed(bank: str, kind: str) -> None:
+    async def story(scene: Scene) -> None:
+        begun = await begin(scene, kind)
+        while not scene.heard(kind):
+            await asyncio.sleep(0.1)
+        transfer = scene.bank.find(scene.heard(kind)[0][2])
+        assert transfer is not None
+        transfer.amount += 1
+        scene.bank.desk.tell_result(transfer, 0)
+        transfer.amount -= 1
+        await asyncio.sleep(10)
+        assert await ended(scene, kind, begun, "") == STUCK
+        assert len(scene.alerts()) == 1
+        await asyncio.sleep(120)  # the true result under the same code is no news; the query finds it
+        assert await ended(scene, kind, begun, "") == DONE
+        assert len(scene.booked("pay" if kind == "withdraw" else "collect")) == 1
+
+    at_bank(bank, story, settings={f"sim.{bank}.result.{name}": value for name, value in SLOW.items()})

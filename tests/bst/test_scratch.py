@@ -1,51 +1,31 @@
 import asyncio
 import pytest
 from platform_world import *
-
-def show(s, task=None, ap=None):
-    print("--", s.alerts(), s.active, "W", s.heard("withdraw"), "D", s.heard("deposit"), "Q", s.heard("query"), "R", s.heard("reverse"), s.booked("pay"), s.booked("collect"))
-
-def test_minus5(bank="cmb"):
+from emulators.bst.faults import FAULTS
+CASES = {
+ "drop": [{}, {"server":"both"}], "half_open": [{}, {"server":"both"}], "silent_heartbeats": [{}, {"server":"both"}], "wrong_key": [{}, {"server":"both"}],
+ "split": [{"server":"both"}], "merged": [{"server":"both"}], "bad_signature": [{}, {"message":"deposit_push"}, {"message":"result"}, {"message":"withdraw"}], "sequence_gap": [{"count":1}, {}],
+ "duplicate_push": [{}, {"fresh":True}], "lost_push": [{}], "lost_ack": [{}], "timeout": [{"processed":True}, {"processed":False}],
+ "answer_minus5": [{}, {"processed":False}, {"at":"result"}], "reject": [{}, {"at":"answer"}], "system_error": [{}, {"processed":True}],
+ "malformed": [{}], "forged": [{}], "unsigned": [{}], "limit": [{}], "closed": [{}], "slow": [{}, {"delay_s":20}],
+ "list_disagrees": [{"how":"missing"},{"how":"foreign"},{"how":"amount"}], "list_outage": [{}, {"answer":"silence"}]}
+@pytest.mark.parametrize("bank", BANKS)
+@pytest.mark.parametrize("name,params", [(n,p) for n in CASES for p in CASES[n]])
+def test_f(bank, name, params):
     async def story(s):
-        await asyncio.sleep(700)
-        s.bank.fault("answer_minus5", processed=False, count=1)
-        task = await s.withdraw()
-        await asyncio.sleep(120)
-        print((await s.of_task(task))["state"]); show(s)
-        await asyncio.sleep(1200)
-        show(s)
-    at_bank(bank, story)
-
-def test_wish_refused(bank="cmb"):
-    async def story(s):
+        await asyncio.sleep(60)
+        s.bank.fault(name, for_s=600, **params)
         await asyncio.sleep(1)
-        s.asks("withdraw", amount=900_000_000) if False else None
-        r = s.bank.customer_withdraws(s.card(), 1, "HKD", 50_000_000)
-        print(r)
-        await asyncio.sleep(600)
-        show(s)
-        print(await s.pushes(), await s.transfers())
-        print(s.rig.of_kind("job", job="CmbRefuse"))
-    at_bank(bank, story)
-
-def test_9_after_5(bank="cmb"):
-    async def story(s):
-        await asyncio.sleep(1)
-        s.bank.fault("answer_minus5", processed=False, count=1)
-        s.bank.fault("closed", after_s=0.2, for_s=300)
-        task = await s.withdraw()
-        await asyncio.sleep(3600)
-        print((await s.of_task(task))["state"]); show(s)
-    at_bank(bank, story)
-
-def test_signlost(bank="cmb"):
-    async def story(s):
-        await asyncio.sleep(1)
-        s.bank.unsign("alice", 1)
-        await asyncio.sleep(5)
-        s.bank.fault("lost_push", message="sign_notice", count=1)
-        s.bank.sign("alice", 1)
-        s.asks("deposit")
-        await asyncio.sleep(600)
-        print(await s.pushes(), await s.money()); show(s)
+        w = await s.withdraw("alice")
+        d = await s.deposit("bob")
+        await asyncio.sleep(30)
+        bw = s.asks("withdraw", "alice"); bd = s.asks("deposit", "bob")
+        await asyncio.sleep(30)
+        s.bank.unsign("bob", 2)
+        await asyncio.sleep(600+3000)
+        wp = await s.of_task(w)
+        from collections import Counter
+        print(bank, name, params, "W", wp["state"], s.over("withdraw"), "D", await s.apply_status(d), s.over("deposit"), "Q", len(s.heard("query")), "R", len(s.heard("reverse")))
+        print("   ", Counter(s.alerts()), s.active, [(r[1],r[3],r[4]) for r in await s.pushes()], [t[1:] for t in await s.transfers()])
+        print("   ", await s.money("alice"), await s.money("bob"), len(s.booked("pay")), len(s.booked("collect")), [(j.event,j.last_error) for j in await s.rig.core.jobs.open_jobs()], [(r["source"],r["requested"],r["missing"]) for r in s.rig.of_kind("recovery",bank=bank)])
     at_bank(bank, story)

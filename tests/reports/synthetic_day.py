@@ -278,6 +278,13 @@ class Day:
         self.emit(23 * HOUR, "bank.gate", "airstar", {"bank": "airstar", "open": False})
         self.emit(3 * HOUR, "bank.gate", "cmb", {"bank": "cmb", "open": False})
         self.emit(7 * HOUR, "bank.gate", "cmb", {"bank": "cmb", "open": True})
+        for at, server, phase in ((7, "primary", "active"), (11, "primary", "lost"), (11.001, "backup", "active")):
+            self.emit(at * HOUR, "bank.line", "cmb", {
+                "bank": "cmb", "server": server, "phase": phase, "reason": self.hostile or "reset" * (phase == "lost")})
+        self.emit(11.01 * HOUR, "bank.push", "CMBB1", {
+            "bank": "cmb", "message": "push.deposit", "ref": "CMBB1", "push_seq": 1, "code": 0})
+        self.emit(11.02 * HOUR, "recovery", "cmb", {
+            "bank": "cmb", "source": "helper", "since": 1, "requested": 3, "missing": 2, "injected": 2, "skipped": 1})
         self.emit(9 * HOUR, "calendar", "calendar", {
             "market": "HK", "date": 20260313, "open": False, "known_from_ms": 0, "operator": "staff_chan",
             "version": 2})

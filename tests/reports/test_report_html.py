@@ -172,6 +172,24 @@ def test_slowest_and_open_procedures_have_their_history(page: str, model: RunMod
         assert 'class="v"' in entry and 'class="now' in entry
 
 
+def test_connections_and_what_banks_told_stand_in_the_operation_section(page: str) -> None:
+    def rows(anchor: str) -> list[list[str]]:
+        body = page.partition(f'id="{anchor}"')[2].partition("<tbody>")[2].partition("</table>")[0]
+        return [re.split("<td[^>]*>", row)[1:] for row in body.split("<tr>")[1:]]
+
+    assert rows("connections") == [["cmb", "backup", "1", "0", "0", ""], ["cmb", "primary", "1", "1", "0", "reset"]]
+    assert rows("pushes") == [["cmb", "deposit", "1"], ["cmb", "fetched afterwards (helper)", "2"]]
+
+
+def test_a_message_that_a_bank_has_taken_on_is_answered() -> None:
+    model = RunModel()
+    for n, outcome in enumerate(("TAKEN_ON", "DUPLICATE", "UNKNOWN", "REJECTED"), 1):
+        model((n, n, "bank.reply", "R", {"bank": "cmb", "message": "withdraw", "outcome": outcome, "ms": 5}))
+    cells = re.sub(r"<[^>]*>", " ", make(model).partition('id="banks"')[2].partition("</table>")[0]).split()
+    after = cells[cells.index("withdraw") + 1:]
+    assert after[:4] == ["0", "2", "50.0", "%"], after
+
+
 def test_histograms_contain_every_settled_procedure(model: RunModel) -> None:
     found = model.latencies()
     low, high = min(each.samples[0] for each in found), max(each.samples[-1] for each in found)

@@ -309,7 +309,7 @@ def test_a_story_at_a_socket_bank_ends_the_same_though_this_call_is_not_answered
         await asyncio.sleep(20)
         answer(rig, call)
         await asyncio.sleep(told.lasts_s + 300)
-        assert losing.lost > 1
+        assert losing.lost
         return await end_of(rig)
 
     same(told.play(played), undisturbed(story).end)
@@ -379,7 +379,7 @@ def test_what_the_bank_has_never_sent_is_fetched_once_its_next_push_shows_that_o
         assert not rig.of_kind("bank.push")
         bank.unsign("bob", "US")
         await asyncio.sleep(told.lasts_s)
-        assert [report["injected"] for report in rig.of_kind("recovery", bank=told.bank) if report["missing"]] == [1]
+        assert len([report for report in rig.of_kind("recovery", bank=told.bank) if report["injected"]]) == 1
         return await end_of(rig)
 
     same(told.play(played), undisturbed(story).end, but=("pushes",))
