@@ -68,6 +68,10 @@ _RAW = ("bank_type", "our_account", "bank_ref", "txn_time", "ccy", "amount", "dr
 NEW_RAW = Sharded(lambda t: insert(t).values({name: bindparam(name) for name in _RAW}), bank_flows)
 RAW_ID = Sharded(lambda t: select(t.c.id).where(
     t.c.our_account == bindparam("account"), t.c.bank_ref == bindparam("ref")), bank_flows)
+UNREAD = Sharded(lambda t: select(t.c.id, t.c.raw).where(t.c.is_used == 0).order_by(t.c.txn_time, t.c.id)
+                 .limit(bindparam("b_limit")), bank_flows)
+READ = Sharded(lambda t: update(t).where(t.c.id == bindparam("b_id"), t.c.is_used == 0).values(
+    is_used=1, updated_at=bindparam("updated_at")), bank_flows)
 NEW_FLOW = Sharded(lambda t: insert(t).values({name: bindparam(name) for name in (
     *Flow._fields, "created_at", "updated_at")}), statement_flows)
 FIND = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(t.c.id == bindparam("b_id")),
@@ -141,18 +145,52 @@ class Statements:
                 tx.after_commit(lambda: self.on_new(bank))
         return Taken(accepted, len(entries) - accepted)
 
+    async def keep_raw(self, bank: str, entries: Sequence[Entry], also: Also | None = None) -> Taken:
+        """The first half of `take`: raw rows only, for a bank whose statements are converted at hours of their own."""
+        accepted = 0
+        async with self._db.transaction() as tx:
+            for entry in dict.fromkeys(entries):
+                if not await self._is_known(tx, bank, entry):
+                    await self._keep_raw(tx, bank, entry, self._clock.now_ms(), used=0)
+                    accepted += 1
+            if also is not None:
+                await also(tx)
+        return Taken(accepted, len(entries) - accepted)
+
+    async def convert(self, bank: str, read: Callable[[str], Entry], source: str, limit: int) -> int:
+        """The second half: entries of up to ``limit`` raw rows that have none yet, oldest first; gives their number.
+
+        ``read`` makes an entry of what the collector had kept as ``raw``."""
+        rows = [(row[0], read(row[1])) for row in await self._db.all(UNREAD[bank], {"b_limit": limit})]
+        for month in dict.fromkeys(month_at(entry.credit_time) for _, entry in rows):
+            await self._table(bank, month)
+        converted, now = 0, self._clock.now_ms()
+        async with self._db.transaction() as tx:
+            for raw_id, entry in rows:
+                if await tx.execute(READ[bank], {"b_id": raw_id, "updated_at": now}):
+                    await self._normalise(tx, bank, entry, source, raw_id, now)
+                    converted += 1
+            if converted:
+                tx.after_commit(lambda: self.on_new(bank))
+        return converted
+
     async def _keep(self, tx: Transaction, bank: str, entry: Entry, source: str) -> int:
-        month, now = month_at(entry.credit_time), self._clock.now_ms()
+        now = self._clock.now_ms()
         if await self._is_known(tx, bank, entry):
             return 0
-        raw_id = await self._keep_raw(tx, bank, entry, now)
-        number = await self.ids.next(tx)
+        raw_id = await self._keep_raw(tx, bank, entry, now, used=1)
+        await self._normalise(tx, bank, entry, source, raw_id, now)
+        return 1
+
+    async def _normalise(
+        self, tx: Transaction, bank: str, entry: Entry, source: str, raw_id: int | None, now: int
+    ) -> None:
+        month, number = month_at(entry.credit_time), await self.ids.next(tx)
         flow = Flow(number * _MONTHS + month, bank, entry.our_account, entry.bank_ref, entry.seq_no, entry.ccy,
                     entry.amount, entry.dr_cr, entry.balance, entry.credit_time, entry.en_name[:140],
                     entry.payer_acct, entry.remark[:500], NEW if entry.dr_cr == "C" else VOID, 0, raw_id, 0)
         await tx.execute(NEW_FLOW[bank_month(bank, month)], flow._asdict() | {"created_at": now, "updated_at": now})
         self.publish(tx, flow, source)
-        return 1
 
     async def _is_known(self, tx: Questions, bank: str, entry: Entry) -> bool:
         """Whether the entry is kept: by its raw row, whatever moment the bank gives it this time. ICBC has raw rows of
@@ -166,14 +204,14 @@ class Statements:
                 return True
         return False
 
-    async def _keep_raw(self, tx: Transaction, bank: str, entry: Entry, now: int) -> int | None:
+    async def _keep_raw(self, tx: Transaction, bank: str, entry: Entry, now: int, *, used: int) -> int | None:
         if bank in _OWN_RAW:
             return None
         await tx.execute(NEW_RAW[bank], {
             "bank_type": bank, "our_account": entry.our_account, "bank_ref": entry.bank_ref,
             "txn_time": entry.credit_time, "ccy": entry.ccy, "amount": entry.amount, "dr_cr": entry.dr_cr,
             "balance": entry.balance, "name": entry.en_name[:140], "account": entry.payer_acct,
-            "remark": entry.remark[:500], "is_used": 0, "raw": entry.raw, "created_at": now, "updated_at": now})
+            "remark": entry.remark[:500], "is_used": used, "raw": entry.raw, "created_at": now, "updated_at": now})
         row = await tx.first(RAW_ID[bank], {"account": entry.our_account, "ref": entry.bank_ref})
         assert row is not None, entry
         return int(row[0])

@@ -202,13 +202,14 @@ class Sending:
         before = job.payload
         if not await self._gateway.leave(before["over"], f"{before['ref']}: sent again"):
             return self._later(job, "not found; the other exit server has just been left")
-        await job.note(before | {"sent": before["sent"] + 1, "at": self._clock.now_ms(), "over": ""})
-        answer = await send(job.payload["sent"])
+        await job.note(before | {"at": self._clock.now_ms(), "over": ""})
+        answer = await send(before["sent"] + 1)
         if answer.outcome is Outcome.CLOSED:
             return self._closed(before, answer, cutoff_ms)
+        sent = job.payload | {"sent": before["sent"] + 1}  # counted once it was heard of: a core may die before it sends
         if answer.outcome in AT_THE_DOOR:
-            return self._later(job, answer.said)
-        return self._answered(job.payload, answer)
+            return self._later_with(sent, answer.said)
+        return self._answered(sent, answer)
 
     def _answered(self, w: dict[str, Any], answer: Answer) -> Answer | Verdict:
         """What the bank's answer makes of an instruction that it has looked at, or may have."""

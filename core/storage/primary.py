@@ -42,6 +42,9 @@ PUSH_STATES: Final = ("NEW", "DONE", "REFUSED", "DUPLICATE")
 TRANSFER_KINDS: Final = ("DEPOSIT", "WITHDRAW", "REVERSAL")
 TRANSFER_STATES: Final = ("OPEN", "DONE", "FAILED")
 REFUND_STATES: Final = ("PENDING_REVERSE", "REVERSED", "SHORTFALL", "NOT_CREDITED")
+S16_FILE_STATES: Final = ("TAKEN", "REFUSED")
+S16_RECORD_STATES: Final = ("WAITING", "OVERDUE", "DONE", "REFUSED")
+"""No statement entry found yet; that was told as an alert; correlated; its reference names no entry."""
 MATCHING_BANKS: Final = ("bochk", "hsbc", "hase", "icbc", "cgb", "scb", "ccba", "dbs", "za", "citi", "spd", "ewb")
 """Banks whose statements are collected and matched (gaps.md B-09)."""
 
@@ -645,6 +648,64 @@ class IcbcBankFlow(PrimaryTable, table=True):
     deleted_at: int | None = nullable(moment())
 
 
+class CollectCursor(PrimaryTable, table=True):
+    """How far a collector of statements has come, in its own words; written with what it brought."""
+
+    __tablename__ = "collect_cursor"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    bank: str = text_key(16)
+    name: str = text_key(64)
+    value: str = text(64)
+    updated_at: int = moment()
+
+
+class BochkS16File(PrimaryTable, table=True):
+    """An S16 file of BOCHK as it was fetched (gaps.md B-19). Names come again every day: ``stamp`` tells them apart."""
+
+    __tablename__ = "bochk_s16_file"
+    __table_args__ = (
+        one_of("state", S16_FILE_STATES),
+        Index(None, "created_at"),
+        {"sqlite_with_rowid": False},
+    )
+    name: str = text_key(40)
+    stamp: str = text_key(40)
+    account: str = text(34)
+    state: str = text(8)
+    records: int = number(0)
+    reason: str = text(255, "")
+    raw: str = document()
+    created_at: int = moment()
+
+
+class BochkS16Record(PrimaryTable, table=True):
+    """A movement of an S16 report, until it has found its statement entry and after."""
+
+    __tablename__ = "bochk_s16_record"
+    __table_args__ = (
+        one_of("state", S16_RECORD_STATES),
+        one_of("dr_cr", ("C", "D")),
+        UniqueConstraint("our_account", "reference", "txn_time"),
+        Index(None, "state"),
+    )
+    id: int | None = key()
+    our_account: str = text(34)
+    reference: str = text(64)
+    seq_no: str = text(32, "")
+    txn_time: int = moment()
+    ccy: str = text(3)
+    amount: int = number()
+    dr_cr: str = text(1)
+    balance: int = number()
+    name: str = text(140, "")
+    account: str = text(64, "")
+    remark: str = text(500, "")
+    state: str = text(8)
+    flow_id: int | None = nullable(number())
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
 class ListEntry(PrimaryTable, table=True):
     """An entry of a black or white list (gaps.md B-36); ``value`` is stored normalised."""
 
@@ -735,6 +796,9 @@ task_cgb_fps: Table = METADATA.tables["task_cgb_fps"]
 nick_list: Table = METADATA.tables["nick_list"]
 acct_trd_record: Table = METADATA.tables["acct_trd_record"]
 icbc_bank_flow: Table = METADATA.tables["icbc_bank_flow"]
+collect_cursor: Table = METADATA.tables["collect_cursor"]
+bochk_s16_file: Table = METADATA.tables["bochk_s16_file"]
+bochk_s16_record: Table = METADATA.tables["bochk_s16_record"]
 list_entry: Table = METADATA.tables["list_entry"]
 calendar_override: Table = METADATA.tables["calendar_override"]
 job_run: Table = METADATA.tables["job_run"]

@@ -127,6 +127,7 @@ def stripped_seq(seq_no: str) -> str:
 
 # --- writing ----------------------------------------------------------------------------------------------------
 
+_LISTS: Final = ("Requests", "Responses")
 _DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>'
 _TAG = _form(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -151,8 +152,9 @@ def _document(head: str, name: str, kind: str, facts: str, list_tag: str, record
     if len(records) > MAX_RECORDS:
         raise B2eError(f"{len(records)} records are more than {MAX_RECORDS}")
     listed = "".join(f"<Record>{record}</Record>" for record in records)
-    document = (f"{_DECLARATION}<BOCHKE2B><Head>{head}</Head><Tx><{name}{kind}>{facts}"
-                f'<{list_tag} noOfRecord="{len(records)}">{listed}</{list_tag}></{name}{kind}></Tx></BOCHKE2B>').encode()
+    body = f'{facts}<{list_tag} noOfRecord="{len(records)}">{listed}</{list_tag}>'
+    document = (f"{_DECLARATION}<BOCHKE2B><Head>{head}</Head>"
+                f"<Tx><{name}{kind}>{body}</{name}{kind}></Tx></BOCHKE2B>").encode()
     if len(document) > MAX_DOCUMENT_BYTES:
         raise B2eError(f"{len(document)} bytes are more than {MAX_DOCUMENT_BYTES}")
     return document
@@ -173,7 +175,7 @@ def _written(fields: tuple[Field, ...], values: Mapping[str, str]) -> str:
 
 
 def _escape(tag: str, text: str) -> str:
-    if _TAG.fullmatch(tag) is None or _NOT_XML.search(text):
+    if _TAG.fullmatch(tag) is None or tag in _LISTS or _NOT_XML.search(text):
         raise B2eError(f"{tag!r} cannot be an element, or its text is no text of XML")
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\r", "&#13;")
 
@@ -249,7 +251,7 @@ def _records(listed: _Node) -> tuple[dict[str, str], ...]:
 
 def _fields(node: _Node) -> dict[str, str]:
     found: dict[str, str] = {}
-    if node.text and not node.children:
+    if node.text.strip(" \t\r\n"):
         raise B2eError(f"<{node.tag}> has a text, not elements")
     for child in node.children:
         if child.children or child.count is not None:
@@ -291,9 +293,9 @@ class _Tree:
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._characters
         parser.XmlDeclHandler = self._declaration
-        parser.StartDoctypeDeclHandler = _refuse("a DTD")
-        parser.ProcessingInstructionHandler = _refuse("a processing instruction")
-        parser.CommentHandler = _refuse("a comment")
+        parser.StartDoctypeDeclHandler = _Refusing("a DTD")
+        parser.ProcessingInstructionHandler = _Refusing("a processing instruction")
+        parser.CommentHandler = _Refusing("a comment")
 
     def read(self, document: bytes) -> _Node:
         if len(document) > MAX_DOCUMENT_BYTES:
@@ -336,7 +338,7 @@ class _Tree:
 
 def _count_of(tag: str, attributes: dict[str, str]) -> int | None:
     """noOfRecord, which lists have and nothing else."""
-    if tag not in ("Requests", "Responses"):
+    if tag not in _LISTS:
         if attributes:
             raise B2eError(f"<{tag}> has attributes")
         return None
@@ -344,10 +346,6 @@ def _count_of(tag: str, attributes: dict[str, str]) -> int | None:
     if len(attributes) != 1 or not (written.isascii() and written.isdigit()) or len(written) > 6:
         raise B2eError(f"<{tag}> has the attributes {sorted(attributes)[:4]}, not noOfRecord with a number")
     return int(written)
-
-
-def _refuse(what: str) -> _Refusing:
-    return _Refusing(what)
 
 
 class _Refusing:

@@ -313,13 +313,13 @@ class SocketWithdrawals:
             return Again(self._clock.now_ms() + self._retry_ms, "no exit server is connected", counts=False)
         known = await self._gateway.query(of["original"], job.retry_count + 1)
         if known.outcome is Outcome.FAILED:
-            return await self._refused(job)
+            return await self._refused(job, known)
         if known.outcome is Outcome.NOT_FOUND:
             await self._note_reversal(of)
             known = await self._gateway.reverse(of["ref"], of["original"], of["ccy"], of["amount"], of["why"],
                                                 job.retry_count + 1)
             if known.outcome in _NO_LONGER_WAITING:
-                return await self._refused(job)
+                return await self._refused(job, known)
         error = f"{known.outcome} {known.said}"
         if known.outcome is Outcome.CLOSED:  # what nobody has taken lapses there with the session: asked at the opening
             return Again(self._sending.again_ms(), error, counts=False)
@@ -333,8 +333,11 @@ class SocketWithdrawals:
             async with self._db.transaction() as tx:
                 await self._transfers.begin(tx, of["ref"], REVERSAL, of["ccy"], of["amount"], of["card_no"])
 
-    async def _refused(self, job: Job) -> Verdict:
+    async def _refused(self, job: Job, answer: Answer) -> Verdict:
+        """Nothing is paid there any more; a refusal that the bank did not need has no result of its own."""
         async with self._db.transaction() as tx:
+            if answer.outcome is Outcome.REJECTED:
+                await self._transfers.finish(tx, job.payload["ref"], success=False, code=answer.code)
             await self._transfers.finish(tx, job.payload["original"], success=False, code=-6)
             return await job.settle(tx, Done())
 

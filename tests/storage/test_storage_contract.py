@@ -29,6 +29,7 @@ from core.storage import (
     upsert,
 )
 from core.storage.assets import balance
+from core.storage.databases import SCHEMA_VERSION
 from core.storage.primary import applys, asb_sequence, auto_settings, tasks
 from core.storage.procedure import flow, outbox, proc_idem, proc_info
 
@@ -367,12 +368,14 @@ async def test_opening_again_finds_the_data(config: StorageConfig) -> None:
         await databases.close()
 
 
-async def test_tables_of_another_version_are_refused(tmp_path: Path) -> None:
-    config = StorageConfig(kind="sqlite", folder=tmp_path)
+@pytest.mark.parametrize(("off", "says"), [(1, "this program knows version"), (-1, "this program needs version")])
+async def test_tables_of_another_version_are_refused(tmp_path: Path, off: int, says: str) -> None:
+    config, other = StorageConfig(kind="sqlite", folder=tmp_path), SCHEMA_VERSION + off
     databases = await open_databases(config)
-    databases.assets.connection.execute("UPDATE schema_version SET version = 2")  # type: ignore[attr-defined]
+    databases.assets.connection.execute(  # type: ignore[attr-defined]
+        f"UPDATE schema_version SET version = {other}")
     await databases.close()
-    with pytest.raises(SchemaMismatch, match="assets: the tables have version 2, this program knows version 1"):
+    with pytest.raises(SchemaMismatch, match=f"assets: the tables have version {other}, {says} {SCHEMA_VERSION}"):
         await open_databases(config)
 
 

@@ -7,6 +7,9 @@
 * A -5 switches too, without an alert, for nothing was interrupted: the old connection stays open and watched, so that
   answers and results under way still arrive. One switch in the time of a response is enough. What is asked while a
   switch is under way waits for it: the question is for the other server.
+* The bank pushes to the connection that has signed on last. Where a sign-on elsewhere got no answer, the bank may have
+  heard it all the same: the active connection signs on anew, and what was pushed meanwhile is fetched.
+* The watched primary that is lost is an interruption too: people are told, though nothing has to be switched.
 """
 
 from __future__ import annotations
@@ -151,8 +154,10 @@ class ExitServers:
             return
 
     def _idle_s(self) -> float | None:
-        """With an active connection: when to look at the primary again, if it is not the active one."""
+        """With an active connection: when to sign on again, or to look at the primary if it is not the active one."""
         primary = self._standing.get(PRIMARY)
+        if self.active is not None and not self.active.signed_on:
+            return self._waits_s[-1]
         if self.active is None or self.active.server == PRIMARY:
             return None
         if primary is None:
@@ -168,13 +173,20 @@ class ExitServers:
         if self._switch and self.active is not None:
             self._switch, wanted = "", OTHER[self.active.server]
             await self._make_active(wanted)
-            return True
-        self._switch = ""  # there is nothing left to switch away from
-        if self.active is None:
+        elif self.active is None:
+            self._switch = ""  # there is nothing left to switch away from
             return await self._make_active(self._prefer) or await self._make_active(OTHER[self._prefer]) or self._tell(
                 "no exit_server can be reached")
-        await self._look_at_primary()
+        else:
+            await self._look_at_primary()
+        await self._be_heard()
         return True
+
+    async def _be_heard(self) -> None:
+        """See that the bank pushes to the active connection."""
+        active = self.active
+        if active is not None and not active.signed_on and await self._signs_on(active):
+            self._spawn(self._ear.signed_on())
 
     async def _look_at_primary(self) -> None:
         if self.active is None or self.active.server == PRIMARY:
@@ -216,15 +228,20 @@ class ExitServers:
         return connection
 
     async def _sign_on(self, connection: Connection) -> bool:
+        """Sign on, or do without this connection."""
+        return await self._signs_on(connection) or self._give_up(connection)
+
+    async def _signs_on(self, connection: Connection) -> bool:
+        """Whether the bank has answered that it pushes there; if not, it may do so all the same, and not elsewhere."""
         body = m.SignOn(f"{hkt(self._clock.now_ms()):%Y%m%d}", await self._ear.last_push_seq())
+        for other in self._standing.values():
+            other.signed_on = False
         try:
             (reply,) = await connection.ask(connection.compose(m.SIGN_ON, FrameType.REQUEST, body))
         except (OutcomeUnknown, ValueError):
-            return self._give_up(connection)
-        if not isinstance(reply.body, m.Answer) or reply.body.code != 0 or connection.over:
-            return self._give_up(connection)
-        connection.signed_on = True
-        return True
+            return False
+        connection.signed_on = isinstance(reply.body, m.Answer) and reply.body.code == 0 and not connection.over
+        return connection.signed_on
 
     def _give_up(self, connection: Connection) -> bool:
         if self._standing.get(connection.server) is connection:
@@ -263,10 +280,15 @@ class ExitServers:
             del self._standing[connection.server]
         self._trace.emit("bank.line", self.bank, {"bank": self.bank, "server": connection.server, "phase": "lost",
                                                   "reason": reason})
+        detail = f"{connection.server}: {reason}"
         if connection is self.active:
             self.active = None
             self._prefer = OTHER[connection.server]
-            self._tell(f"{connection.server}: {reason}")
+            self._tell(detail)
+            self._wake.set()
+        elif connection.server == PRIMARY and self.active is not None and not self._stopping:
+            raise_alert(self._trace, RULE, self.bank, detail)
+            clear_alert(self._trace, RULE, self.bank, f"{self.active.server} is active")
             self._wake.set()
 
     def _tell(self, detail: str) -> bool:
