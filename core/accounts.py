@@ -31,3 +31,9 @@ class Accounts(Protocol):
 
     async def card_holder(self, bank: str, card_no: str) -> CardHolder | None:
         """Who holds the card with this number at that bank, or None if no customer has bound it."""
+
+    async def risk_level(self, uid: int) -> int:
+        """The customer's risk level, 1 (low) to 5 (gaps.md B-10)."""
+
+    async def unbind_card(self, uid: int, bank: str, card_no: str, reason: str) -> bool:
+        """Take the card off the customer, who must bind it again to use it (ADR-007); False if it was not bound."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from core.domain import Role
 from core.trace import Trace
 
 NOTIFY = {"Critical": "P0", "High": "P1", "Medium": "P2"}
@@ -19,6 +20,8 @@ class Rule(NamedTuple):
     triage: str  # T0..T3 (A-44)
     group: str
     resolution: str
+    escalate_after: str = ""  # setting with the seconds after which it escalates; by its severity if empty (A-46)
+    escalate_to: str = ""  # to whom then
 
 
 RULES: dict[str, Rule] = {
@@ -40,13 +43,41 @@ RULES: dict[str, Rule] = {
     "SOCK-04": Rule("Signature refused", "Critical", "T1", "cmb_cmbc", "Check the certificates with the bank"),
     "SOCK-05": Rule("No result of a transfer", "High", "T2", "cmb_cmbc", "Ask the bank by the reference"),
     "SOCK-06": Rule("Recovery of missed pushes failed", "High", "T2", "cmb_cmbc", "Run it again; ask the bank"),
+    "ICBC-01": Rule("Balance chain break", "High", "T2", "icbc", "Run the alert handling script",
+                    "icbc.escalate_after_s", Role.TECH_OPS),
+    "ICBC-02": Rule("Pull timeout", "High", "T1", "icbc", "Check the group's dedicated line",
+                    "icbc.escalate_after_s", Role.TECH_OPS),
+    "ICBC-03": Rule("Canary lag", "Medium", "T3", "icbc", "Compare both groups; check line 2"),
+    "ICBC-04": Rule("REFUND_SCRIPT_STALLED", "High", "T2", "icbc", "Investigate the canary's statements by hand",
+                    "icbc.escalate_after_s", Role.TECH_OPS),
+    "ICBC-05": Rule("Statement refunded after use", "High", "T2", "icbc", "Reversal + notify user"),
     "RECON-01": Rule("Reconciliation difference", "Medium", "T3", "reconciliation", "Compare with the bank's list"),
     "RECON-02": Rule("Paid twice, or paid in our books only", "Critical", "T0", "reconciliation",
                      "Stop, ask the bank by the reference"),
+    "HSBC-01": Rule("Statement file quarantined", "High", "T2", "statements",
+                    "Ask the bank for the file again; check both parties' keys"),
+    "HSBC-02": Rule("Reference told with another content", "High", "T2", "statements",
+                    "Ask the bank which of the two holds; void the wrong one"),
+    "HSBC-03": Rule("SFTP pull fails", "High", "T1", "statements", "Check the line, host key and login"),
+    "HSBC-04": Rule("Statement told late", "Medium", "T3", "statements", "Ask the bank why; tell the customers"),
+    "BOCHK-01": Rule("BOCHK statements cannot be pulled", "High", "T2", "statements", "Check line and session"),
+    "S16-01": Rule("S16 report delay", "High", "T2", "statements",
+                   "Check the FTP connection; confirm whether within bank service hours"),
+    "S16-02": Rule("Statement correlation failure", "Medium", "T3", "statements",
+                   "Check reference parsing; the bank may have a new unknown format"),
+    "S16-03": Rule("Name not updated", "Medium", "T3", "statements",
+                   "Check that S16 is pulled normally and the report contains the statement"),
+    "S16-04": Rule("S16 file refused", "High", "T2", "statements", "Ask the bank to write the file again"),
+    "DEP-01": Rule("Bank Statement backlog", "High", "T3", "deposit", "Check Matching task runs normally"),
+    "DEP-02": Rule("Abnormal deposit", "Medium", "T3", "deposit", "Operations to review abnormal deposits"),
+    "DEP-03": Rule("Auto-crediting failure", "High", "T2", "deposit", "Check SBA orchestration status"),
+    "DEP-04": Rule("Matching engine stopped", "High", "T3", "deposit", "Check the matching round; restart the worker"),
     "DEP-05": Rule("AsbBstDepositJob accounting failure", "Critical", "T0", "deposit", "Check SBA orchestration"),
     "DEP-07": Rule("Refund needs a reversal the balance cannot bear", "Critical", "T0", "deposit",
                    "Contact the customer; note the debt"),
     "DEP-08": Rule("Bank-initiated deposit not processed", "High", "T2", "deposit", "Verify with the bank by hand"),
+    "DEP-09": Rule("Statement of a credited deposit taken back", "High", "T2", "deposit", "Reversal + notify user"),
+    "MATCH-01": Rule("Statements of a bank without match rules", "High", "T3", "deposit", "Register the bank's rules"),
     "WD-03": Rule("Reversal operation", "High", "T2", "withdrawal", "Confirm Reversal reason"),
     "WD-04": Rule("Reversal (restoration) failure", "Critical", "T0", "withdrawal", "Contact risk control"),
     "WD-09": Rule("Withdrawal begun at the bank not paid", "High", "T2", "withdrawal", "Cancel it at the bank"),

@@ -5,6 +5,7 @@ An Apply's id ends in its shard (``id % 100 == uid % 100``), so that a job which
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, insert, select, update
@@ -14,7 +15,7 @@ from core.clock import Clock
 from core.domain import ApplyStatus
 from core.hops import belongs_to
 from core.orchestration.records import RC_REASONS, Effect, Procedure
-from core.storage import Database, Sequence, Sharded, Statement, Transaction
+from core.storage import SHARDS, Database, Sequence, Sharded, Statement, Transaction
 from core.storage.primary import applys, refund
 from core.trace import Trace
 
@@ -41,18 +42,23 @@ class Apply(NamedTuple):
     fail_code: str
     reject_reason: str
     credited_amount: int | None
+    matched_flow_id: int | None
+    created_at: int
 
 
 def _shard(apply_id: int) -> str:
     return f"{apply_id % 100:02d}"
 
 
+_CHANGING = ("status", "sba_procedure_id", "request_id", "bank_ref_id", "fail_code", "reject_reason",
+             "credited_amount", "matched_flow_id")
 FIND = Sharded(lambda t: select(*(t.c[name] for name in Apply._fields)).where(t.c.id == bindparam("b_id")), applys)
 NEW = Sharded(lambda t: insert(t).values({name: bindparam(name) for name in (
-    *Apply._fields, "created_at", "updated_at")}), applys)
+    *Apply._fields, "updated_at")}), applys)
 CHANGE = Sharded(lambda t: update(t).where(t.c.id == bindparam("b_id"), t.c.status == bindparam("b_status")).values(
-    {name: bindparam(name) for name in ("status", "sba_procedure_id", "request_id", "bank_ref_id", "fail_code",
-                                        "reject_reason", "credited_amount", "updated_at")}), applys)
+    {name: bindparam(name) for name in (*_CHANGING, "updated_at")}), applys)
+IN_STATUS = Sharded(lambda t: select(*(t.c[name] for name in Apply._fields)).where(
+    t.c.status == bindparam("status")).order_by(t.c.id), applys)
 NEW_REFUND = Statement(insert(refund).values({name: bindparam(name) for name in (
     "source", "apply_id", "procedure_id", "flow_id", "ccy", "amount", "state", "created_at", "updated_at")}))
 REFUND_OF = Statement(select(refund.c.id, refund.c.state).where(refund.c.apply_id == bindparam("apply")))
@@ -65,7 +71,8 @@ MOVES: dict[ApplyStatus, frozenset[ApplyStatus]] = {
     ApplyStatus.INIT: frozenset({ApplyStatus.CREDITING, ApplyStatus.REJECTED, ApplyStatus.CANCELLED,
                                  ApplyStatus.REFUNDED, ApplyStatus.DONE}),
     ApplyStatus.WAIT_MATCH: frozenset({ApplyStatus.MATCHED, ApplyStatus.REJECTED, ApplyStatus.CANCELLED}),
-    ApplyStatus.MATCHED: frozenset({ApplyStatus.CREDITING, ApplyStatus.DONE, ApplyStatus.REJECTED}),
+    ApplyStatus.MATCHED: frozenset({ApplyStatus.CREDITING, ApplyStatus.DONE, ApplyStatus.REJECTED,
+                                    ApplyStatus.REFUNDED, ApplyStatus.WAIT_MATCH}),
     ApplyStatus.CREDITING: frozenset({ApplyStatus.DONE, ApplyStatus.REJECTED}),
     ApplyStatus.DONE: frozenset({ApplyStatus.REVERSED, ApplyStatus.REFUNDED}),
     ApplyStatus.REJECTED: frozenset(),
@@ -77,19 +84,25 @@ _RESULT = {"end_ok": ApplyStatus.DONE, "end_reject": ApplyStatus.REJECTED, "end_
 _NOTICE = {"end_ok": "DEPOSIT_OK", "end_reject": "DEPOSIT_REJECT", "end_reverse": "DEPOSIT_REVERSED"}
 
 
+Write = Callable[[Transaction], Awaitable[None]]
+Closing = Callable[[Procedure, Apply], Awaitable["Write | None"]]
+"""What belongs to an Apply's end: asked before the transaction that writes it, and what it returns runs inside."""
+
+
 class Applications:
     """Apply records of one core, in the primary database."""
 
     def __init__(self, db: Database, clock: Clock, trace: Trace) -> None:
         self._db, self._clock, self._trace = db, clock, trace
         self.ids = Sequence(db, "apply")
+        self.closings: list[Closing] = []
 
     async def new(self, tx: Transaction, **fields: Any) -> Apply:
         """Insert an Apply in INIT within the caller's transaction."""
         now = self._clock.now_ms()
         number = await self.ids.next(tx)
-        apply = Apply(**{**_EMPTY, **fields, "id": number * 100 + fields["uid"] % 100})
-        await tx.execute(NEW[_shard(apply.id)], apply._asdict() | {"created_at": now, "updated_at": now})
+        apply = Apply(**{**_EMPTY, **fields, "id": number * 100 + fields["uid"] % 100, "created_at": now})
+        await tx.execute(NEW[_shard(apply.id)], apply._asdict() | {"updated_at": now})
         self._publish(tx, apply)
         tx.after_commit(lambda: belongs_to(f"A{apply.id}"))
         return apply
@@ -98,6 +111,11 @@ class Applications:
         """The Apply, or None."""
         row = await self._db.first(FIND[_shard(apply_id)], {"b_id": apply_id})
         return Apply(*row) if row else None
+
+    async def in_status(self, status: ApplyStatus) -> list[Apply]:
+        """All of a status, over the hundred shards; each has an index on it."""
+        asked = {"status": int(status)}
+        return [Apply(*row) for shard in SHARDS for row in await self._db.all(IN_STATUS[shard], asked)]
 
     async def change(self, tx: Transaction, apply: Apply, to: ApplyStatus | None = None, **fields: Any) -> Apply | None:
         """Move an Apply and set fields; None (nothing written) if it has moved since it was read or may not."""
@@ -108,8 +126,7 @@ class Applications:
         changed = apply._replace(**fields)
         count = await tx.execute(CHANGE[_shard(apply.id)], {
             "b_id": apply.id, "b_status": apply.status, "updated_at": self._clock.now_ms(), **{
-                name: getattr(changed, name) for name in ("status", "sba_procedure_id", "request_id", "bank_ref_id",
-                                                          "fail_code", "reject_reason", "credited_amount")}})
+                name: getattr(changed, name) for name in _CHANGING}})
         if count != 1:
             return None
         if to is not None:
@@ -126,12 +143,15 @@ class Applications:
         apply = await self.find(apply_id) if apply_id is not None else None
         if apply is None:
             return {}
+        writes = [await closing(p, apply) for closing in self.closings]
         async with self._db.transaction() as tx:
             credited = p.deposit.amount if p.status == "end_ok" else apply.credited_amount
             changed = await self.change(tx, apply, _RESULT[p.status], sba_procedure_id=p.id, reject_reason=p.reason,
                                         credited_amount=credited)
             if changed is not None:
                 self.tell(tx, apply.uid, _NOTICE[p.status], p.reason)
+                for write in filter(None, writes):
+                    await write(tx)
             if p.status == "end_reverse":
                 await self.refund_reversed(tx, apply.id)
         return {}
@@ -172,4 +192,4 @@ class Applications:
 
 _EMPTY: dict[str, Any] = {"status": int(ApplyStatus.INIT), "sba_procedure_id": None, "request_id": "",
                           "bank_ref_id": "", "mandate_id": "", "fail_code": "", "reject_reason": "",
-                          "credited_amount": None}
+                          "credited_amount": None, "matched_flow_id": None}

@@ -1,4 +1,4 @@
-"""The last link of every bank-securities deposit: an Apply whose money the bank has goes into SBA and is credited.
+"""The last link of every deposit: an Apply whose money the bank has goes into SBA and is credited.
 
 Asked again as documented (1/5/30 s, gaps.md B-15); what then still fails is Critical: the money is at the bank and not
 with the customer. However often this runs, SBA creates one Procedure for an Apply, and one for a business id.
@@ -7,6 +7,8 @@ with the customer. However often this runs, SBA creates one Procedure for an App
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from core.clock import Clock
 from core.deposits.applications import Applications, Apply
@@ -18,7 +20,27 @@ from core.orchestration.service import Sba
 from core.rpc import Rpc
 from core.screening import ListName, Lists
 from core.settings import Settings
-from core.storage import Database
+from core.storage import Database, Transaction
+
+
+class Terms(NamedTuple):
+    """What is credited besides the Apply's own words. ``amount``: minor units, None for the Apply's; ``trans_type``:
+    0 for the Apply's; ``remitter`` and ``account``: who sent it as the bank says, for the blacklist; ``alert``: the
+    rule raised when the job gives up; ``created``: what else is written with the Procedure's id."""
+
+    deposit_type: DepositType = DepositType.TRANS_AUTO
+    amount: int | None = None
+    trans_type: int = 0
+    remitter: str = ""
+    account: str = ""
+    hold_type: int | None = None
+    hold_apply_id: str | None = None
+    alert: str = "DEP-05"
+    created: Callable[[Transaction, int], Awaitable[None]] | None = None
+
+
+TRANSFER = Terms()
+"""A bank-securities transfer."""
 
 
 class Crediting:
@@ -37,46 +59,51 @@ class Crediting:
         """Retries of the job that credits."""
         return len(self._waits_ms)
 
-    async def run(self, job: Job, transaction_id: str) -> Verdict:
-        """One run of the job of an Apply (``payload["apply"]``); ``transaction_id``: its business id at the bank."""
+    async def run(self, job: Job, transaction_id: str, terms: Terms = TRANSFER) -> Verdict:
+        """One run of the job of an Apply (``payload["apply"]``); ``transaction_id``: its business id at the bank, or
+        its statement's."""
         apply = await self._applications.find(job.payload["apply"])
         assert apply is not None, job.payload
         error = ""
         try:
             reply = await self._rpc("sba.create_deposit", self._sba.create_deposit,
-                                    await self._request(apply, transaction_id))
+                                    await self._request(apply, transaction_id, terms))
         except (OutcomeUnknown, CallFailed) as failure:
             reply, error = None, str(failure)
         if reply is not None and reply.ok and reply.procedure is not None:
-            return await self._credited(job, apply, reply.procedure["id"])
+            return await self._credited(job, apply, reply.procedure["id"], terms)
         if reply is not None and reply.code is Code.DUPLICATE:
             return Exhausted(f"{transaction_id} was credited for another Apply: {reply.message}", "AIRSTAR-11",
                              f"A{apply.id}")
         error = error or (f"{reply.code.name} {reply.message}" if reply is not None else "")
         if job.retry_count >= len(self._waits_ms):
-            return Exhausted(error, "DEP-05", f"A{apply.id}")
+            return Exhausted(error, terms.alert, f"A{apply.id}")
         return Again(self._clock.now_ms() + self._waits_ms[job.retry_count], error)
 
-    async def _credited(self, job: Job, apply: Apply, procedure_id: int) -> Verdict:
+    async def _credited(self, job: Job, apply: Apply, procedure_id: int, terms: Terms) -> Verdict:
         latest = await self._applications.find(apply.id)  # it may be DONE by now, with its Procedure
         async with self._db.transaction() as tx:
             if latest is not None and latest.sba_procedure_id is None:
                 await self._applications.change(tx, latest, sba_procedure_id=procedure_id)
+            if terms.created is not None:
+                await terms.created(tx, procedure_id)
             return await job.settle(tx, Done())
 
-    async def _request(self, apply: Apply, transaction_id: str) -> DepositRequest:
-        black, white = await asyncio.gather(self._blacklisted(apply), self._whitelisted(apply))  # TRACE-02
+    async def _request(self, apply: Apply, transaction_id: str, terms: Terms) -> DepositRequest:
+        black, white = await asyncio.gather(self._blacklisted(apply, terms), self._whitelisted(apply))  # TRACE-02
         return DepositRequest(
             rpc_request_id=f"A{apply.id}", nn_uid=apply.uid, trade_acc_id=apply.trade_acc_id, market=apply.market,
-            ccy=apply.ccy, amount=apply.amount, transaction_id=transaction_id, transfer_method=apply.trans_type,
-            deposit_type=int(DepositType.TRANS_AUTO), source=apply.source, bank_ref_id=apply.bank_ref_id,
-            apply_ref=apply.id, blacklisted=black, whitelisted=white)
+            ccy=apply.ccy, amount=apply.amount if terms.amount is None else terms.amount,
+            transaction_id=transaction_id, transfer_method=terms.trans_type or apply.trans_type,
+            deposit_type=int(terms.deposit_type), source=apply.source, bank_ref_id=apply.bank_ref_id,
+            apply_ref=apply.id, hold_type=terms.hold_type, hold_apply_id=terms.hold_apply_id, blacklisted=black,
+            whitelisted=white)
 
-    async def _blacklisted(self, apply: Apply) -> bool:
+    async def _blacklisted(self, apply: Apply, terms: Terms) -> bool:
         """A list service that does not answer counts as a hit (B-36)."""
         try:
             return await self._rpc("screening.deposit_black", self._lists.hit, ListName.DEPOSIT_BLACK, uid=apply.uid,
-                                   card_no=apply.card_no) is not None
+                                   card_no=apply.card_no, name=terms.remitter, account=terms.account) is not None
         except (OutcomeUnknown, CallFailed):
             return True
 

@@ -116,6 +116,10 @@ Also = Callable[[Transaction], Awaitable[Any]]
 """What a collector writes in the same transaction: its cursor."""
 
 
+OnUse = Callable[[Questions, Flow], Awaitable[None]]
+"""How a bank with raw rows of its own marks one as used, or free again, in the transaction that does it."""
+
+
 class Statements:
     """Statement entries of all matching banks in one core, in the primary database."""
 
@@ -124,12 +128,15 @@ class Statements:
         self._db, self._clock, self._trace, self._keep_months = db, clock, trace, keep_months
         self.ids = Numbers(db, "statement")
         self.on_new: Callable[[str], None] = lambda _bank: None
+        self.on_use: dict[str, OnUse] = {}
         self._made: dict[str, None] = {}
 
-    async def take(self, bank: str, entries: Sequence[Entry], source: str, also: Also | None = None) -> Taken:
+    async def take(self, bank: str, entries: Sequence[Entry], source: str, also: Also | None = None, *,
+                   emergency: bool = False) -> Taken:
         """Keep what a collector brings, each entry once; all of it is kept when this returns, and ``also`` with it.
 
-        ``source`` says by which way it came (``push``, ``sftp``, ``TodayActivity`` …), for the event."""
+        ``source`` says by which way it came (``push``, ``sftp``, ``TodayActivity`` …), for the event. ``emergency``: a
+        person vouches for it, the bank's line did not bring it (gaps.md B-21)."""
         if bank not in MATCHING_BANKS:
             raise ValueError(f"{bank} is no bank whose statements are matched")
         for month in dict.fromkeys(month for entry in entries for month in months_between(
@@ -138,7 +145,7 @@ class Statements:
         accepted = 0
         async with self._db.transaction() as tx:
             for entry in dict.fromkeys(entries):
-                accepted += await self._keep(tx, bank, entry, source)
+                accepted += await self._keep(tx, bank, entry, source, int(emergency))
             if also is not None:
                 await also(tx)
             if accepted:
@@ -174,21 +181,22 @@ class Statements:
                 tx.after_commit(lambda: self.on_new(bank))
         return converted
 
-    async def _keep(self, tx: Transaction, bank: str, entry: Entry, source: str) -> int:
+    async def _keep(self, tx: Transaction, bank: str, entry: Entry, source: str, emergency: int) -> int:
         now = self._clock.now_ms()
         if await self._is_known(tx, bank, entry):
             return 0
         raw_id = await self._keep_raw(tx, bank, entry, now, used=1)
-        await self._normalise(tx, bank, entry, source, raw_id, now)
+        await self._normalise(tx, bank, entry, source, raw_id, now, emergency)
         return 1
 
     async def _normalise(
-        self, tx: Transaction, bank: str, entry: Entry, source: str, raw_id: int | None, now: int
+        self, tx: Transaction, bank: str, entry: Entry, source: str, raw_id: int | None, now: int, emergency: int = 0
     ) -> None:
         month, number = month_at(entry.credit_time), await self.ids.next(tx)
         flow = Flow(number * _MONTHS + month, bank, entry.our_account, entry.bank_ref, entry.seq_no, entry.ccy,
                     entry.amount, entry.dr_cr, entry.balance, entry.credit_time, entry.en_name[:140],
-                    entry.payer_acct, entry.remark[:500], NEW if entry.dr_cr == "C" else VOID, 0, raw_id, 0)
+                    entry.payer_acct, entry.remark[:500], NEW if entry.dr_cr == "C" else VOID, 0, raw_id,
+                    emergency)
         await tx.execute(NEW_FLOW[bank_month(bank, month)], flow._asdict() | {"created_at": now, "updated_at": now})
         self.publish(tx, flow, source)
 
@@ -268,14 +276,22 @@ class Statements:
     # Changing
 
     async def change(self, tx: Questions, flow: Flow, **fields: Any) -> Flow | None:
-        """Set status, use, name, account or balance of an entry; None if it has moved since it was read."""
-        to = flow._replace(**fields)
+        """Set status, use, name, account or balance of an entry; None if it has moved since it was read. What is not
+        given stays as it is by now: a name that came meanwhile is kept."""
         shard = bank_month(flow.bank_type, month_of(flow.id))
+        row = await tx.first(FIND[shard], {"b_id": flow.id})
+        if row is None:
+            return None
+        to = Flow(*row)._replace(**fields)
         count = await tx.execute(CHANGE[shard], {
             "b_id": flow.id, "b_status": flow.status, "b_used": flow.is_used, "status": to.status,
             "is_used": to.is_used, "en_name": to.en_name[:140], "payer_acct": to.payer_acct, "balance": to.balance,
             "updated_at": self._clock.now_ms()})
-        return to if count == 1 else None
+        if count != 1:
+            return None
+        if to.is_used != flow.is_used and flow.bank_type in self.on_use:
+            await self.on_use[flow.bank_type](tx, to)
+        return to
 
     async def _table(self, bank: str, month: int) -> str:
         """The suffix of a month's table, which exists from now on."""

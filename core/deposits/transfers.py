@@ -34,6 +34,8 @@ OPEN, DONE, FAILED = "OPEN", "DONE", "FAILED"
 DEPOSIT, WITHDRAW, REVERSAL = "DEPOSIT", "WITHDRAW", "REVERSAL"
 AT_THE_DOOR = (Outcome.CLOSED, Outcome.MALFORMED, Outcome.FORGED)
 """Said before the bank looks up the reference: this sending did nothing."""
+NOTHING_DONE = (*AT_THE_DOOR, Outcome.REJECTED)
+"""Answers after which no money moves by this sending."""
 SERVERS = 2
 """An instruction is sent at most once over each exit server (A-42)."""
 OUTSIDE_WINDOW, NO_SERVER = "outside the bank's window", "no exit server is connected"
@@ -119,8 +121,8 @@ class Transfers:
         await tx.execute(ATTACH, {"b_bank": self.bank, "b_ref": transfer_ref, "procedure_id": procedure_id,
                                   "updated_at": self._clock.now_ms()})
 
-    async def finish(self, tx: Questions, transfer_ref: str, *, success: bool, code: int) -> bool:
-        """Its final result; False if it had one."""
+    async def finish(self, tx: Questions, transfer_ref: str, *, success: bool, code: int | None) -> bool:
+        """Its final result; False if it had one. ``code`` None: the bank has said nothing of it."""
         now = self._clock.now_ms()
         return await tx.execute(FINISH, {
             "b_bank": self.bank, "b_ref": transfer_ref, "state": DONE if success else FAILED, "result": code,
@@ -191,8 +193,9 @@ class Sending:
         job.payload = job.payload | {"at": now}
         await surely_unsent(job)
         answer = await send(job.payload["sent"] + 1)
+        if answer.outcome in NOTHING_DONE:
+            await nothing_happened(job)  # under the lease, or nothing is concluded: another may have sent meanwhile
         if answer.outcome in AT_THE_DOOR:
-            await nothing_happened(job)
             return self._refused_at_the_door(job.payload, answer, cutoff_ms)
         return self._answered(job.payload | {"sent": job.payload["sent"] + 1}, answer)
 
@@ -207,6 +210,8 @@ class Sending:
         if answer.outcome is Outcome.CLOSED:
             return self._closed(before, answer, cutoff_ms)
         sent = job.payload | {"sent": before["sent"] + 1}  # counted once it was heard of: a core may die before it sends
+        if answer.outcome in NOTHING_DONE:
+            await job.note(sent)  # likewise
         if answer.outcome in AT_THE_DOOR:
             return self._later_with(sent, answer.said)
         return self._answered(sent, answer)
@@ -289,6 +294,7 @@ class Sending:
             return Failed("decided before it was sent again")
         if cutoff_ms is not None and now >= cutoff_ms:
             if self._answers_are_in(job):
+                await job.note(w)  # under the lease: another may have sent since we asked
                 return answer._replace(outcome=Outcome.REJECTED, code=-9)
         elif w["sent"] < SERVERS:
             if self.opens_ms() <= now:

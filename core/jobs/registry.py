@@ -99,6 +99,7 @@ REGISTRY: tuple[Entry, ...] = (
     Entry("AutoMatchRound", ("deposit",), Domain.MATCHING, (Every("jobs.auto_match.period_s"),)),
     Entry("AbnormalDepositJob", ("deposit",), Domain.MATCHING, (Every("jobs.abnormal_deposit.period_s"),)),
     Entry("ApplyTimeoutReject", ("deposit",), Domain.MATCHING, (Daily("jobs.apply_timeout.at"),)),
+    Entry("StatementCredit", ("deposit",), Domain.MATCHING, (OnEvent("airstar.deposit_job.delays_s"),), support=True),
     # eDDA / eDDI
     Entry("EddaAuthPoll", _EDDI, Domain.EDDA, (Every("jobs.edda_auth.period_s"),)),
     Entry("EddiResultQuery", _EDDI, Domain.EDDA, (Every(

@@ -194,7 +194,7 @@ class Core:
         for bank, rooms in self.sockets.items():
             if bank == "cmb":
                 rooms.on_reconnect = partial(self.timetable.request, "SyncBstDataHelper", rooms.recover_apart)
-            await rooms.start(self.spawn)
+        await asyncio.gather(*(rooms.start(self.spawn) for rooms in self.sockets.values()))  # none waits for the other
 
     async def stop(self) -> None:
         """End orderly: no new work begins, running work finishes, leases are given back."""

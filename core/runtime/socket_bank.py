@@ -17,7 +17,7 @@ from core.banks.socket.gateway import Push, SocketGateway
 from core.banks.socket.line import Dial
 from core.calendars import Calendars
 from core.cards.agreements import Agreements
-from core.clock import MS_PER_S, Clock
+from core.clock import Clock
 from core.deposits.applications import Applications
 from core.deposits.bst import SocketDeposits
 from core.deposits.crediting import Crediting
@@ -85,11 +85,10 @@ class SocketBankRooms:
 
     def __init__(self, bank: str, flavour: Flavour, lines: SocketLines, of: Shared) -> None:
         db: Database = of.databases.primary
-        self.bank, self._clock, self._trace, self._accounts = bank, of.clock, of.trace, of.accounts
+        self.bank, self._trace, self._accounts = bank, of.trace, of.accounts
         self._sba = of.sba
         self._retry_s: float = of.settings["socket.recovery.retry_s"]
-        self._after_close_ms: int = of.settings["socket.recovery.after_close_s"] * MS_PER_S
-        self._calendars = of.calendars
+        self._period_s: float = of.settings["socket.recovery.period_s"]
         self.gateway = SocketGateway(bank, flavour, lines.dial, of.clock, of.trace, of.settings, self)
         self.agreements = of.agreements[bank]
         self.transfers = Transfers(bank, db, of.clock)
@@ -123,7 +122,7 @@ class SocketBankRooms:
         await self.deposits.references.begin()
         await self.pushes.begin()
         if self.on_reconnect is None:
-            spawn(self._after_each_session())
+            spawn(self._now_and_then())
         await self.gateway.start(spawn)
 
     # What the gateway hears
@@ -188,12 +187,10 @@ class SocketBankRooms:
             if not self._wanted:
                 return report
 
-    async def _after_each_session(self) -> None:
-        """What the bank pushed last leaves no gap behind it: one more recovery when the session is over."""
+    async def _now_and_then(self) -> None:
+        """What the bank pushed last leaves no gap behind it."""
         while True:
-            now = self._clock.now_ms()
-            closes = self._calendars.bank_gate(self.bank, now).closes_ms
-            await asyncio.sleep((closes + self._after_close_ms - now) / MS_PER_S)
+            await asyncio.sleep(self._period_s)
             self._recover_soon()
 
     # Signing

@@ -6,10 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from core.deposits.collect_bochk import BochkCollector
+from core.deposits.collect_icbc import IcbcCollector
 from core.deposits.collection import Collect, Collector, StatementRoom
 from core.errors import Misconfigured
 
-COLLECTORS: Final[dict[str, Collect]] = {}
+COLLECTORS: Final[dict[str, Collect]] = {
+    "icbc": IcbcCollector,
+    "bochk": BochkCollector,
+}
 """Bank -> what makes its collector of its lines."""
 
 

@@ -70,6 +70,11 @@ def document() -> Any:
     return _field(Text(), None)
 
 
+def long_document() -> Any:
+    """Text of up to 16 million characters, such as a whole file."""
+    return _field(Text(1 << 24), None)
+
+
 def _field(kind: Any, default: int | str | None, *, unique: bool = False, index: bool = False) -> Any:
     more: dict[str, Any] = {} if default is None else {"default": default}
     column: dict[str, Any] = {"default": None}

@@ -20,6 +20,7 @@ from core.storage.columns import (
     flag,
     given_key,
     key,
+    long_document,
     moment,
     nullable,
     number,
@@ -34,13 +35,18 @@ STATEMENT_STATUSES: Final = (0, 1, 2, 3, 4, 5, 6)
 """0 NEW, 1 WINDOW_WAIT, 2 CANDIDATE, 3 MATCHED, 4 CREDITED, 5 ABNORMAL, 6 VOID (gaps.md B-02)."""
 
 STEPS: Final = ("AUDIT", "CONFIRM", "REMITTANCE")
+HSBC_SOURCES: Final = ("push", "sftp")
+HSBC_FILE_STATES: Final = ("NEW", "TAKEN", "QUARANTINED")
 TIERS: Final = ("AUTO", "ASSISTED", "MANUAL")
+MATCH_ACTIONS: Final = ("MATCH", "UNMATCH")
 SOCKET_BANKS: Final = ("cmb", "cmbc")
 PUSH_SOURCES: Final = ("push", "helper", "repull")
 """Over the line, by the recovery of CMB (gaps.md B-43), by the re-pull of CMBC."""
 PUSH_STATES: Final = ("NEW", "DONE", "REFUSED", "DUPLICATE")
 TRANSFER_KINDS: Final = ("DEPOSIT", "WITHDRAW", "REVERSAL")
 TRANSFER_STATES: Final = ("OPEN", "DONE", "FAILED")
+ICBC_SCRIPTS: Final = ("REFUND", "GHOST", "BALANCE")
+"""A refunded statement goes, anomalous statements go, one close_balance is set (tasks-and-monitoring.md §4.2)."""
 REFUND_STATES: Final = ("PENDING_REVERSE", "REVERSED", "SHORTFALL", "NOT_CREDITED")
 S16_FILE_STATES: Final = ("TAKEN", "REFUSED")
 S16_RECORD_STATES: Final = ("WAITING", "OVERDUE", "DONE", "REFUSED")
@@ -193,6 +199,50 @@ class AbnormalDeposit(PrimaryTable, table=True):
     status: str = text(16, "OPEN")
     handler: str = text(32, "")
     note: str = text(500, "")
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
+class SmartReminder(PrimaryTable, table=True):
+    """When Deposit Operations were last reminded of an open statement entry (gaps.md B-09)."""
+
+    __tablename__ = "smart_reminder"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    bank_type: str = text_key(16)
+    flow_id: int = given_key()
+    count: int = number()
+    reminded_at: int = moment()
+
+
+class MatchRequest(PrimaryTable, table=True):
+    """What a person did to a match, once for each request id, with its result."""
+
+    __tablename__ = "match_request"
+    __table_args__ = (one_of("action", MATCH_ACTIONS), Index(None, "apply_id"), {"sqlite_with_rowid": False})
+    request_id: str = text_key(64)
+    action: str = text(8)
+    bank_type: str = text(16)
+    flow_id: int = number()
+    apply_id: int = number()
+    match_id: int = number()
+    operator: str = text(32)
+    remark: str = text(500, "")
+    created_at: int = moment()
+
+
+class PreApproval(PrimaryTable, table=True):
+    """A deposit that operations expect (gaps.md B-10); ``apply_id``: the one that used it."""
+
+    __tablename__ = "pre_approval"
+    __table_args__ = (one_of("ccy", Currency), CheckConstraint("amount > 0", name="amount"), Index(None, "uid"))
+    id: int | None = key()
+    uid: int = number()
+    ccy: str = text(3)
+    amount: int = number()
+    valid_until: int = moment()
+    operator: str = text(32)
+    remark: str = text(500, "")
+    apply_id: int | None = nullable(number())
     created_at: int = moment()
     updated_at: int = moment()
 
@@ -706,6 +756,49 @@ class BochkS16Record(PrimaryTable, table=True):
     updated_at: int = moment()
 
 
+class HsbcFile(PrimaryTable, table=True):
+    """A statement file of HSBC as it was dropped by the bank, or fetched (gaps.md B-20). ``version`` tells files of one
+    name apart: when it arrived, or when the bank wrote it. ``contents``: base64 of the file, until it is taken;
+    a quarantined one keeps it."""
+
+    __tablename__ = "hsbc_file"
+    __table_args__ = (
+        one_of("source", HSBC_SOURCES),
+        one_of("state", HSBC_FILE_STATES),
+        UniqueConstraint("source", "name", "version"),
+        Index(None, "state"),
+    )
+    id: int | None = key()
+    source: str = text(4)
+    name: str = text(128)
+    version: int = number()
+    state: str = text(16)
+    accepted: int = number(0)
+    duplicate: int = number(0)
+    refused: int = number(0)
+    reason: str = text(500, "")
+    contents: str = long_document()
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
+class IcbcScript(PrimaryTable, table=True):
+    """What was done to `IcbcBankFlow` by hand or by the alert handling script: the SQL as it was carried out (B-21)."""
+
+    __tablename__ = "icbc_script"
+    __table_args__ = (one_of("kind", ICBC_SCRIPTS), one_of("result", ("DONE", "STALLED")), Index(None, "our_account"))
+    id: int | None = key()
+    kind: str = text(16)
+    our_account: str = text(34)
+    ccy: str = text(3)
+    serials: str = text(500, "")
+    result: str = text(8)
+    operator: str = text(32)
+    remark: str = text(500, "")
+    script: str = document()
+    created_at: int = moment()
+
+
 class ListEntry(PrimaryTable, table=True):
     """An entry of a black or white list (gaps.md B-36); ``value`` is stored normalised."""
 
@@ -777,6 +870,9 @@ bank_flows: ShardedTable = by_bank(
 
 flow_claim: Table = METADATA.tables["flow_claim"]
 abnormal_deposits: Table = METADATA.tables["abnormal_deposits"]
+smart_reminder: Table = METADATA.tables["smart_reminder"]
+match_request: Table = METADATA.tables["match_request"]
+pre_approval: Table = METADATA.tables["pre_approval"]
 tasks: Table = METADATA.tables["tasks"]
 task_flows: Table = METADATA.tables["flows"]
 queue: Table = METADATA.tables["queue"]
@@ -796,6 +892,8 @@ task_cgb_fps: Table = METADATA.tables["task_cgb_fps"]
 nick_list: Table = METADATA.tables["nick_list"]
 acct_trd_record: Table = METADATA.tables["acct_trd_record"]
 icbc_bank_flow: Table = METADATA.tables["icbc_bank_flow"]
+hsbc_file: Table = METADATA.tables["hsbc_file"]
+icbc_script: Table = METADATA.tables["icbc_script"]
 collect_cursor: Table = METADATA.tables["collect_cursor"]
 bochk_s16_file: Table = METADATA.tables["bochk_s16_file"]
 bochk_s16_record: Table = METADATA.tables["bochk_s16_record"]

@@ -286,7 +286,6 @@ class _Tree:
         self._open: list[_Node] = []
         self._root: _Node | None = None
         self._count = 0
-        # Told the encoding, expat cannot be led to another one by the document.
         self._parser = parser = ParserCreate("UTF-8")
         parser.buffer_text = True
         parser.StartElementHandler = self._start
@@ -300,10 +299,10 @@ class _Tree:
     def read(self, document: bytes) -> _Node:
         if len(document) > MAX_DOCUMENT_BYTES:
             raise B2eError(f"{len(document)} bytes are more than {MAX_DOCUMENT_BYTES}")
-        try:
-            self._parser.Parse(document, True)
-        except ExpatError as error:
-            raise B2eError(f"not XML: {error}") from None
+        try:  # as a text: told the encoding only, expat still lets a byte order mark lead it to UTF-16
+            self._parser.Parse(document.decode("utf-8"), True)
+        except (UnicodeDecodeError, ExpatError) as error:
+            raise B2eError(f"not XML in UTF-8: {error}") from None
         if self._root is None:
             raise B2eError("no element")
         return self._root

@@ -142,15 +142,15 @@ def _totals(records: Sequence[Record]) -> tuple[int, int]:
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
-def decode(data: bytes) -> Report:
-    """The report in a file, all of it or a `S16Error`."""
+def decode(data: bytes, report: str = "S16") -> Report:
+    """The report in a file, all of it or a `S16Error`; S14 is read alike (the documents give it no form of its own)."""
     if len(data) > MAX_FILE_BYTES:
         raise GarbledReport(f"{len(data)} bytes are more than {MAX_FILE_BYTES}")
     lines = _lines(data)
     head = _fields(lines[0], 1)
     if head[0] != "H":
         raise GarbledReport("the first record is not H", 1)
-    account, day, period, created_ms = _header(head)
+    account, day, period, created_ms = _header(head, report)
     if len(lines) < 2 or not lines[-1].startswith("T|"):
         raise PartialReport("no trailer", len(lines))
     if len(lines) - 2 > MAX_RECORDS:
@@ -188,10 +188,10 @@ def _fields(line: str, number: int) -> list[str]:
     return fields
 
 
-def _header(fields: list[str]) -> tuple[str, int, int, int]:
+def _header(fields: list[str], wanted: str) -> tuple[str, int, int, int]:
     _, report, account, day, period, created = fields
-    if report != "S16":
-        raise GarbledReport(f"report {report[:8]!r} is not S16", 1)
+    if report != wanted:
+        raise GarbledReport(f"report {report[:8]!r} is not {wanted}", 1)
     if re.fullmatch(r"\d{14}", account, re.ASCII) is None or re.fullmatch(r"\d{2}", period, re.ASCII) is None:
         raise GarbledReport("account or period is not of its form", 1)
     if not 1 <= int(period) <= PERIODS:

@@ -436,11 +436,11 @@ class _Node:
 class _Reader:
     """The fields of one element."""
 
-    def __init__(self, node: _Node) -> None:
+    def __init__(self, node: _Node, lists: tuple[str, ...] = ()) -> None:
         self.node = node
         found: dict[str, str] = {}
         for child in node.children:
-            if child.tag == "rd":
+            if child.tag in lists:
                 continue
             if child.tag in found or child.children:
                 raise MalformedMessage(f"<{child.tag}> is given twice, or is no field")
@@ -554,7 +554,7 @@ def _parts(data: bytes, part: str) -> tuple[_Reader, _Reader]:
     found = cms.children[0].children
     if [node.tag for node in found] != ["pub", part]:
         raise MalformedMessage(f"eb has not pub and {part}")
-    return _Reader(found[0]), _Reader(found[1])
+    return _Reader(found[0]), _Reader(found[1], ("rd",) if part == "out" else ())
 
 
 # --- values -----------------------------------------------------------------------------------------------------
@@ -573,7 +573,7 @@ def _stamp(ms: int) -> str:
 
 def _moment(stamp: str) -> int:
     """Epoch ms of yyyyMMddHHmmssSSS."""
-    if len(stamp) != 17:
+    if len(stamp) != 17 or stamp < "19700102":
         raise MalformedMessage(f"{stamp[:40]} is no moment")
     try:
         at = datetime(int(stamp[:4]), int(stamp[4:6]), int(stamp[6:8]), int(stamp[8:10]), int(stamp[10:12]),

@@ -29,7 +29,7 @@ from core.deposits.transfers import DEPOSIT, JOBS, OPEN, REVERSAL, WITHDRAW, Sen
 from core.domain import JobState, Market
 from core.errors import Code, OutcomeUnknown
 from core.hops import Hop, belongs_to, trace_of
-from core.jobs import Again, Done, Exhausted, Job, Jobs, Verdict
+from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.money import parse_wire
 from core.orchestration.records import BST, Procedure, Reply
 from core.orchestration.records import Effect as Asked
@@ -139,10 +139,21 @@ class SocketWithdrawals:
             return await self.settle(job, transfer, outcome)
         if isinstance(outcome, Exhausted):
             return await self._for_people(outcome.error, w["procedure"])
+        if isinstance(outcome, Failed):
+            return await self._not_sent(job, transfer, outcome)
         if isinstance(outcome, Again) and outcome.payload and outcome.payload["taken"] and not before:
             with suppress(OutcomeUnknown):  # a mark; whoever has the Procedure at this moment may bring its result
                 await self._sba.note_bank(w["procedure"], bank_ack_at=self._clock.now_ms())
         return outcome
+
+    async def _not_sent(self, job: Job, transfer: Transfer, why: Failed) -> Verdict:
+        """A person has decided, or an earlier run of this job has, and died: over in our book as well, unless another
+        attempt goes on, perhaps under this reference (`_queue`)."""
+        shown = await self._sba.procedure(job.payload["procedure"])
+        async with self._db.transaction() as tx:
+            if shown is not None and shown["attempt_no"] == job.payload["attempt"]:
+                await self._transfers.finish(tx, transfer.transfer_ref, success=False, code=None)
+            return await job.settle(tx, why)
 
     @staticmethod
     def _customer(transfer: Transfer, holder: CardHolder | None, payee: str) -> BankCustomer:
@@ -203,7 +214,8 @@ class SocketWithdrawals:
             owner = {"apply": known.apply_id, "task": known.task_id}
             tx.after_commit(lambda: belongs_to(trace_of(owner)))
             await self._jobs.enqueue(tx, self._names.result, f"{body.transfer_ref}:{body.code}", owner | {
-                "ref": body.transfer_ref, "code": body.code, "amount": parse_wire(body.amount), "text": body.text,
+                "ref": body.transfer_ref, "code": body.code, "ccy": body.ccy, "text": body.text,
+                "amount": parse_wire(body.amount) if body.amount else None,  # a day list may leave it out
                 "serial": body.bank_serial}, self._clock.now_ms(), self._refuse_tries)
             return Noted(TAKEN)
 
@@ -220,6 +232,8 @@ class SocketWithdrawals:
             answer = await self._gateway.query(of["ref"])
             if answer.outcome not in (Outcome.SUCCESS, Outcome.FAILED):
                 return Done()  # still unknown: the job that sent it goes on asking
+        elif of["ccy"] not in ("", transfer.ccy):
+            return Exhausted(f"{of['ref']}: a result in {of['ccy']}, the transfer is in {transfer.ccy}")
         return await self._settle_kind(job, transfer, answer)
 
     async def _settle_kind(self, job: Job, transfer: Transfer, answer: Answer) -> Verdict:

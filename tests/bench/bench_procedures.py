@@ -12,10 +12,10 @@ import gc
 import math
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from core.trace import Trace
+from core.trace import Event, Trace
 from emulators.airstar.keys import in_memory
 from emulators.loop import LoopClock, SimLoop
 from reports.model import RunModel
@@ -36,7 +36,10 @@ start: 2026-03-12 07:00
 end: 2026-03-12 {end}
 seed: 1
 wire: {wire}
-settings: {settings}
+settings:            # a day's quota of automatic withdrawals would end the run of many
+  auto_settings.row.airstar.HKD.balance: 100000000000
+  auto_settings.stop_count: 1000000
+  auto_settings.alarm_count: 1000000
 population:
   customers: {customers}
   balances: {{HKD: {{median: "250,000", p99: "8,000,000"}}}}
@@ -52,19 +55,25 @@ staff: {{reviewers: 3, transfer_officers: 2, supervisors: 1}}
 """
 
 
-def story(count: int, *, wire: str = "messages", judged: bool = False, settings: str = "{}",
-          end: str = "15:30") -> dict[str, float]:
+def story(count: int, *, wire: str = "messages", judged: bool = False, end: str = "15:30") -> dict[str, float]:
     """Run ``count`` procedures (5 deposits to 3 withdrawals); seconds and counts."""
     deposits = count * 5 // 8
-    scenario = load_text(TEXT.format(
-        wire=wire, settings=settings, customers=max(50, count), deposits=deposits, withdrawals=count - deposits,
-        end=end), NAMES)
+    return run(TEXT.format(wire=wire, customers=max(50, count), deposits=deposits, withdrawals=count - deposits,
+                           end=end), judged=judged)
+
+
+def run(
+    text: str, *, judged: bool = False, watch: Callable[[Event], None] | None = None
+) -> dict[str, float]:
+    """Run a scenario; seconds of wall and CPU time, and counts. ``judged``: everybody who reads a run's events does;
+    ``watch`` does besides."""
+    scenario = load_text(text, NAMES)
     loop = SimLoop()
     clock = LoopClock(loop, scenario.start)
     trace = Trace(clock)
     finished = [0, 0, 0]
 
-    def count_ends(event: Any) -> None:
+    def count_ends(event: Event) -> None:
         finished[1] += 1
         if event[2] == "procedure" and event[4]["to"].startswith("end_"):
             finished[0] += 1
@@ -72,6 +81,8 @@ def story(count: int, *, wire: str = "messages", judged: bool = False, settings:
             finished[2] += 1
 
     trace.subscribe(count_ends)
+    if watch is not None:
+        trace.subscribe(watch)
     measured: dict[str, float] = {}
 
     async def main() -> None:

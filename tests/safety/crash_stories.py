@@ -46,7 +46,7 @@ REFUNDS = Statement(select(refund.c.state, refund.c.amount).order_by(refund.c.id
 PUSHES = Statement(select(bst_push.c.bank, bst_push.c.push_seq, bst_push.c.dedup, bst_push.c.state, bst_push.c.reason)
                    .order_by(bst_push.c.bank, bst_push.c.push_seq))
 TRANSFERS = Statement(select(
-    bst_transfer.c.bank, bst_transfer.c.transfer_ref, bst_transfer.c.kind, bst_transfer.c.state, bst_transfer.c.result)
+    bst_transfer.c.bank, bst_transfer.c.transfer_ref, bst_transfer.c.kind, bst_transfer.c.state)
     .order_by(bst_transfer.c.bank, bst_transfer.c.transfer_ref))
 WISHES = {bank: Statement(select(table.c[ref], table.c.state, table.c.task_id).order_by(table.c[ref]))
           for bank, table, ref in (("cmb", cmb_list, "bank_tx_seq"), ("cmbc", ms_list, "org_ref_no"))}
@@ -151,11 +151,11 @@ def _pushed(bank: str, kind: Any, amount: int = 1_000_000) -> Begin:
 
 
 def _asked(bank: str, kind: str, *faults: tuple[str, dict[str, Any]]) -> Begin:
-    """The customer asks in our app (source 1); the bank does what these faults say, each once."""
+    """The customer asks in our app (source 1); the bank does what these faults say, each once unless told."""
 
     async def begin(rig: Rig) -> None:
         for name, parameters in faults:
-            rig.world.sockets[bank].bank.fault(name, count=1, **parameters)
+            rig.world.sockets[bank].bank.fault(name, **{"count": 1, **parameters})
         await (rig.withdraw(channel=bank) if kind == "withdraw" else _collect(rig, bank))
 
     return begin
@@ -182,8 +182,8 @@ def _steady(bank: str) -> dict[str, Any]:
     return {f"sim.{bank}.outcome": [[0, 1.0]], f"sim.{bank}.unknown.share": 0.0}
 
 
-def _at(bank: str, name: str, begin: Begin, ends: str) -> CrashStory:
-    return CrashStory(f"{bank}_{name}", begin, 200, ends, settings=_steady(bank), bank=bank)
+def _at(bank: str, name: str, begin: Begin, ends: str, start: str = "2026-03-12 10:01") -> CrashStory:
+    return CrashStory(f"{bank}_{name}", begin, 200, ends, start, _steady(bank), bank)
 
 
 DEPOSITED, PAID, REJECTED = "end_ok(deposit_ok)", "end_ok(transfer_done)", "end_reject"
@@ -191,12 +191,17 @@ TOO_MUCH = 20_000_000  # twice what alice has with us
 LATE = ("answer_minus5", {"message": "withdraw", "late_s": 20})
 LOST = ("answer_minus5", {"message": "withdraw", "processed": False})
 LATER = ("answer_minus5", {"message": "withdraw", "at": "result", "late_s": 20})
+NEVER = ("reject", {"message": "withdraw", "at": "answer", "count": None})
+BEFORE_OPENING = "2026-03-12 06:59"
 SOCKET_STORIES = (
     _at("cmb", "deposit_pushed", _pushed("cmb", "deposit"), DEPOSITED),
     _at("cmb", "deposit", _asked("cmb", "deposit"), DEPOSITED),
     _at("cmb", "rejected_deposit", _asked("cmb", "deposit", ("reject", {"message": "deposit"})), ""),
     _at("cmb", "withdrawal", _asked("cmb", "withdraw"), PAID),
     _at("cmb", "rejected_withdrawal", _asked("cmb", "withdraw", ("reject", {"message": "withdraw"})), REJECTED),
+    _at("cmb", "withdrawal_never_taken_on", _asked("cmb", "withdraw", NEVER), REJECTED),
+    _at("cmb", "deposit_before_opening", _asked("cmb", "deposit"), DEPOSITED, BEFORE_OPENING),
+    _at("cmb", "deposit_pushed_at_opening", _pushed("cmb", "deposit"), DEPOSITED, BEFORE_OPENING),
     _at("cmb", "minus5_and_paid_late", _asked("cmb", "withdraw", LATE), PAID),
     _at("cmb", "minus5_and_paid_the_second_time", _asked("cmb", "withdraw", LOST), PAID),
     _at("cmb", "result_minus5_then_0", _asked("cmb", "withdraw", LATER), PAID),

@@ -285,7 +285,7 @@ HOLDING = ("risk_control.freeze", "risk_control.deduct", CREATE, "owner")
 PAYING, RETURNING = (*HOLDING, "risk_control.consume"), (*HOLDING, "risk_control.hold", "risk_control.restore")
 BETWEEN_SERVICES = {
     "cmb_deposit_pushed": CREDITING, "cmbc_deposit_pushed": CREDITING, "cmb_deposit": CREDITING,
-    "cmbc_deposit": CREDITING, "cmb_withdrawal": PAYING, "cmbc_withdrawal": PAYING,
+    "cmbc_deposit": CREDITING, "cmb_withdrawal_never_taken_on": RETURNING, "cmb_withdrawal": PAYING, "cmbc_withdrawal": PAYING,
     "cmb_rejected_withdrawal": RETURNING, "cmb_minus5_and_paid_late": HOLDING,
     "cmb_minus5_and_paid_the_second_time": PAYING, "cmb_result_minus5_then_0": HOLDING,
     "cmb_withdrawal_begun_at_the_bank": PAYING, "cmbc_withdrawal_begun_at_the_bank": PAYING,
@@ -324,6 +324,8 @@ SAYS: dict[str, tuple[dict[str, Any], ...]] = {
     "cmb_rejected_deposit": (COLLECTED, RESULT),
     "cmb_withdrawal": (SENT_OUT, RESULT), "cmbc_withdrawal": (SENT_OUT, RESULT),
     "cmb_rejected_withdrawal": (SENT_OUT, RESULT),
+    "cmb_withdrawal_never_taken_on": (SENT_OUT,), "cmb_deposit_before_opening": (COLLECTED, RESULT),
+    "cmb_deposit_pushed_at_opening": (TOLD,),
     "cmb_minus5_and_paid_late": (ASKED, RESULT), "cmb_result_minus5_then_0": (ASKED,),
     "cmb_minus5_and_paid_the_second_time": (ASKED, RESULT),
     "cmb_withdrawal_begun_at_the_bank": (WISHED, SENT_OUT, RESULT),

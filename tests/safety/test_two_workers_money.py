@@ -2,6 +2,7 @@
 
 Doubt about a sending is a column, not a memory: whoever takes a job over finds that its reference may be known to the
 bank (A-40). Every write of a Procedure names the revision it was decided on, also those that leave its version alone.
+At the socket banks both workers have lines of their own, and hear the same push, or fetch it, at one time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 from sqlalchemy import bindparam, update
 
-from core.domain import ApplyStatus, TaskStatus
+from core.banks.socket.gateway import Push
+from core.domain import ApplyStatus, Market, TaskStatus
 from core.errors import Code
 from core.orchestration.engine import Fact, StaleVersion
 from core.runtime import Core
@@ -35,20 +37,21 @@ EXPIRE = Statement(update(queue).where(queue.c.event == bindparam("b_event")).va
 # One sends and dies, the other takes over
 
 
-async def sent_by_another(rig: Rig, event: str, message: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+async def sent_by_another(rig: Rig, event: str, message: str, ask: Callable[[], Awaitable[Any]],
+                          bank: str = "airstar") -> Any:
     """The other worker sends what was asked for, the bank acts on it, and he dies before he hears of it."""
     other = second_core(rig, own_locks=False)
     await other.start()
     rig.core.jobs.pause(event)
     asked = await ask()
-    reference = await sending(rig, message)
+    reference = await sending(rig, message, bank)
     other.kill()
-    assert rig.world.bank.inquire(reference).status != "NOT_RECEIVED"
+    assert rig.world.banks[bank].inquire(reference).status != "NOT_RECEIVED"
     assert not rig.of_kind("bank.reply", message=message)
     return asked
 
 
-async def sending(rig: Rig, message: str) -> str:
+async def sending(rig: Rig, message: str, bank: str = "airstar") -> str:
     """The reference of an instruction that the bank has just taken in; its answer is still under way."""
     asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -58,7 +61,7 @@ async def sending(rig: Rig, message: str) -> str:
 
     rig.world.trace.subscribe(heard)
     reference = await asyncio.wait_for(asked, 300)
-    while rig.world.bank.inquire(reference).status == "NOT_RECEIVED":
+    while rig.world.banks[bank].inquire(reference).status == "NOT_RECEIVED":
         await asyncio.sleep(0.0005)
     return reference
 
@@ -151,10 +154,11 @@ def test_a_worker_that_lost_his_lease_while_he_sent_concludes_nothing_from_being
     play(story)
 
 
-def hold_up(core: Core, seconds: float) -> asyncio.Event:
+def hold_up(core: Core, seconds: float, bank: str = "airstar") -> asyncio.Event:
     """The next answer to a withdrawal instruction reaches this core late; the event says that the bank has spoken."""
-    gateway, spoken = core.gateway, asyncio.Event()
-    ask = gateway.withdraw
+    spoken = asyncio.Event()
+    gateway, name = (core.gateway, "withdraw") if bank == "airstar" else (core.sockets[bank].gateway, "pay")
+    ask = getattr(gateway, name)
 
     async def late(*args: Any, **kwargs: Any) -> Any:
         answer = await ask(*args, **kwargs)
@@ -163,8 +167,176 @@ def hold_up(core: Core, seconds: float) -> asyncio.Event:
             await asyncio.sleep(seconds)
         return answer
 
-    gateway.withdraw = late
+    setattr(gateway, name, late)
     return spoken
+
+
+# The same at CMB and CMBC
+
+SOCKETS = {"cmb": ("CmbTransfer", "CmbCollect", "CmbResult"), "cmbc": ("MsTransfer", "MsCollect", "MsResult")}
+"""Bank -> its jobs that pay, collect, and take a pushed result."""
+STEADY = {f"sim.{bank}.{key}": value for bank in SOCKETS
+          for key, value in (("outcome", [[0, 1.0]]), ("unknown.share", 0.0))}
+
+
+def play_at(bank: str, story: Callable[[Rig], Awaitable[Any]], **settings: Any) -> None:
+    async def standing(rig: Rig) -> None:
+        await asyncio.sleep(1)
+        await story(rig)
+
+    play(standing, settings={**STEADY, **settings}, cards=(bank,))
+
+
+async def collect(rig: Rig, bank: str) -> Any:
+    """Alice asks in our app for a deposit from her account there: an Apply."""
+    alice = rig.customer("alice")
+    return await rig.core.deposits_at[bank].submit(
+        alice.uid, alice.trade_acc_ids[0], 1, rig.world.card_id(alice, bank), alice.cards[bank].number, "HKD", AMOUNT)
+
+
+async def credited_once(rig: Rig) -> None:
+    """One Apply, one Procedure, one credit, and the bank has collected once."""
+    [shown] = await rig.sba.procedures()
+    assert shown["state"] == "end_ok(deposit_ok)"
+    assert [movement["amount"] for movement in rig.paid("collect")] == [AMOUNT]
+    assert (await rig.money()).available == 11_000_000
+    assert ApplyStatus((await rig.core.applications.find(shown["apply_ref"])).status) is ApplyStatus.DONE
+    assert [told["event"] for told in rig.of_kind("notify")] == ["DEPOSIT_OK"]
+    await restate(rig, shown["id"])
+
+
+@pytest.mark.req("DEDUP-12", "SOCK-07")
+@pytest.mark.parametrize("fault", ["closed", "malformed", "forged", "unsigned", "answer_minus5"])
+@pytest.mark.parametrize("bank", SOCKETS)
+def test_what_a_dead_worker_has_sent_to_a_socket_bank_is_asked_for_and_not_sent_again(bank: str, fault: str):
+    """Whatever the bank would say to a second sending."""
+    async def story(rig: Rig) -> None:
+        transfer, *_ = SOCKETS[bank]
+        task = await sent_by_another(rig, transfer, "withdraw", lambda: rig.withdraw(channel=bank), bank)
+        rig.world.sockets[bank].bank.fault(fault, message="withdraw")
+        rig.core.jobs.resume(transfer)
+        await asyncio.sleep(1_800)
+        assert len(rig.of_kind("bank.request", message="withdraw")) == 1
+        await paid_once(rig, task.id)
+
+    play_at(bank, story)
+
+
+@pytest.mark.req("DEDUP-12", "SOCK-11", "WIN-02")
+@pytest.mark.parametrize("bank", SOCKETS)
+def test_what_a_dead_worker_has_sent_to_a_socket_bank_is_not_returned_because_its_window_has_closed_since(bank: str):
+    async def story(rig: Rig) -> None:
+        transfer, *_ = SOCKETS[bank]
+        task = await sent_by_another(rig, transfer, "withdraw", lambda: rig.withdraw(channel=bank), bank)
+        await rig.until("2026-03-12 10:03")
+        rig.core.jobs.resume(transfer)
+        await asyncio.sleep(600)
+        assert len(rig.of_kind("bank.request", message="withdraw")) == 1
+        await paid_once(rig, task.id)
+
+    play_at(bank, story, **{f"windows.{bank}.close": "10:03"})
+
+
+@pytest.mark.req("DEDUP-12", "SOCK-07")
+@pytest.mark.parametrize("fault", ["closed", "malformed", "forged", "answer_minus5"])
+@pytest.mark.parametrize("bank", SOCKETS)
+def test_a_deposit_that_a_dead_worker_has_asked_a_socket_bank_for_is_credited_once(bank: str, fault: str):
+    async def story(rig: Rig) -> None:
+        _, collecting, _ = SOCKETS[bank]
+        await sent_by_another(rig, collecting, "deposit", lambda: collect(rig, bank), bank)
+        rig.world.sockets[bank].bank.fault(fault, message="deposit")
+        rig.core.jobs.resume(collecting)
+        await asyncio.sleep(1_800)
+        await credited_once(rig)
+
+    play_at(bank, story)
+
+
+DEFINITE = {"reject": {"at": "answer"}, "unsigned": {}, "limit": {}, "closed": {}, "malformed": {}, "forged": {}}
+
+
+@pytest.mark.req("DEDUP-12", "SOCK-08")
+@pytest.mark.parametrize("fault", DEFINITE)
+@pytest.mark.parametrize("bank", SOCKETS)
+def test_a_worker_that_lost_his_lease_concludes_nothing_from_being_refused_by_a_socket_bank(bank: str, fault: str):
+    """He is refused for certain, but late; meanwhile his successor has sent under the same reference, and succeeded."""
+    async def story(rig: Rig) -> None:
+        transfer, *_ = SOCKETS[bank]
+        other = second_core(rig, own_locks=False)
+        rig.world.sockets[bank].bank.fault(fault, message="withdraw", count=1, **DEFINITE[fault])
+        first = hold_up(rig.core, 3.0, bank)
+        task = await rig.withdraw(channel=bank)
+        while not first.is_set():
+            await asyncio.sleep(0.001)
+        await rig.world.databases.primary.execute(EXPIRE, {"b_event": transfer})
+        await other.start()
+        await sending(rig, "withdraw", bank)
+        other.kill()
+        await asyncio.sleep(1_800)
+        await paid_once(rig, task.id)
+
+    play_at(bank, story)
+
+
+@pytest.mark.req("SOCK-05", "DEDUP-07", "DEDUP-08")
+@pytest.mark.parametrize("ways", [("push", "push"), ("push", "fetch"), ("fetch", "fetch")])
+@pytest.mark.parametrize("bank", SOCKETS)
+def test_a_deposit_that_two_workers_hear_of_at_one_time_is_credited_once(bank: str, ways: tuple[str, str]):
+    async def story(rig: Rig) -> None:
+        other, office = second_core(rig, own_locks=True), rig.world.sockets[bank].bank
+        await other.start()
+        await asyncio.sleep(1)
+        office.fault("lost_push", message="deposit_push")
+        assert rig.world.banks[bank].ask(rig.customer("alice"), "deposit", Market.HK, "HKD", AMOUNT) == 0
+        await asyncio.sleep(60)
+        assert not rig.of_kind("apply")
+        [told] = office.desk.pushes.since(0)
+        push = Push(bank, told.seq, told.command, told.body)
+        await asyncio.gather(*(
+            core.sockets[bank].take(push) if way == "push" else core.sockets[bank].recover()
+            for core, way in zip((rig.core, other), ways, strict=True)))
+        await asyncio.sleep(120)
+        await credited_once(rig)
+        await other.stop()
+
+    play_at(bank, story)
+
+
+@pytest.mark.req("SOCK-06", "DEDUP-12")
+@pytest.mark.parametrize("order", ["asked first", "pushed first", "at one time"])
+@pytest.mark.parametrize("bank", SOCKETS)
+def test_a_result_that_one_worker_asks_for_and_another_was_told_is_taken_once(bank: str, order: str):
+    async def story(rig: Rig) -> None:
+        transfer, _, result = SOCKETS[bank]
+        other = second_core(rig, own_locks=False)
+        await other.start()
+        await asyncio.sleep(1)
+        for core in (rig.core, other):
+            core.jobs.pause(result)
+        task = await rig.withdraw(channel=bank)
+        await sending(rig, "withdraw", bank)
+        await asyncio.sleep(10)  # it is paid and pushed, the next question is in 20 s
+        assert rig.of_kind("bank.push", message="push.result")
+        if order == "asked first":
+            await asyncio.sleep(60)
+            assert (await rig.of_task(task.id))["state"] == "end_ok(transfer_done)"
+        for core in (rig.core, other):
+            if order == "pushed first":
+                core.jobs.pause(transfer)
+            core.jobs.resume(result)
+        if order == "at one time":
+            shown = await rig.of_task(task.id)
+            await asyncio.gather(*(core.sockets[bank].withdrawals.query_bank(shown["id"])
+                                   for core in (rig.core, other)))
+        await asyncio.sleep(600)
+        for core in (rig.core, other):
+            core.jobs.resume(transfer)
+        await asyncio.sleep(600)
+        await paid_once(rig, task.id)
+        assert [told["event"] for told in rig.of_kind("notify")] == ["WITHDRAW_OK"]
+        await other.stop()
+
+    play_at(bank, story)
 
 
 # Two writers of one Procedure

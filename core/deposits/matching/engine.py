@@ -9,8 +9,8 @@ Pure functions: no clock, no database. An entry and an application of one bank a
 * **candidates** if amount and date pass at the assisted tier and the application is not matched otherwise.
 
 Auto pairs are looked up, not searched: applications are hashed by currency and amount together with their card, its
-last four digits, or nothing, as far as the entries' account numbers go. Where a tolerance is allowed, amounts are hashed
-in steps of it. Candidates are searched among what is left, over amounts in order.
+last four digits, or nothing, as far as the entries' account numbers go. Where a tolerance is allowed, amounts are
+hashed in steps of it. Candidates are searched among what is left, over amounts in order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from core.deposits.matching.rules import (
     CURRENCY,
     DATE,
     DIMENSIONS,
-    FAILS,
     FULL,
     LAST4,
     NAME,
@@ -102,22 +101,23 @@ def _rest(rules: BankRules, entry: Credit, tied: Sequence[Wish], near: _Near, be
 
 
 def _offer(rules: BankRules, entry: Credit, outcome: str, among: Iterable[Wish], best: int) -> Decision:
-    ranked = sorted((explain(rules, entry, one) for one in among), key=_rank)
+    ranked = sorted((explain(rules, entry, one) for one in among), key=rank)
     return Decision(entry.id, outcome, None, tuple(ranked[:best]), tuple(sorted(one.wish for one in ranked)))
 
 
-def _rank(one: Candidate) -> tuple[int, int, int, int]:
+def rank(one: Candidate) -> tuple[int, int, int, int]:
+    """The likelier first: fewer dimensions fail, nearer in amount and day, older."""
     return len(one.fails), abs(one.amount_diff), abs(one.days), one.wish
 
 
 def explain(rules: BankRules, entry: Credit, asked: Wish) -> Candidate:
     """An application against an entry, whatever separates them: which dimensions fail at the auto tier, and how."""
     diff, days = asked.amount - entry.amount, entry.day - asked.day
+    other_ccy = entry.ccy != asked.ccy
     fails = []
-    if entry.ccy != asked.ccy or not rules.auto.amount(entry, asked):
-        fails.append((AMOUNT, f"{diff} minor units below the application" if diff >= 0 else
-                      f"{-diff} minor units above the application"))
-    if entry.ccy != asked.ccy:
+    if (diff != 0) if other_ccy else not rules.auto.amount(entry, asked):
+        fails.append((AMOUNT, f"{abs(diff)} minor units {'below' if diff > 0 else 'above'} the application"))
+    if other_ccy:
         fails.append((CURRENCY, f"{entry.ccy}, the application says {asked.ccy}"))
     if entry.bank != asked.bank:
         fails.append((BANK, f"{entry.bank}, the application says {asked.bank}"))
@@ -127,7 +127,6 @@ def explain(rules: BankRules, entry: Credit, asked: Wish) -> Candidate:
     if card != PASSES:
         fails.append((CARD, "the remitter's name is missing" if card == WAITS else
                       f"account {entry.account or 'missing'}, name {rules.alike(entry, asked):.2f} alike"))
-    fails = [(name, why) for name, why in fails if name != AMOUNT or diff or entry.ccy == asked.ccy]
     return Candidate(asked.id, tuple(f"{name}: {why}" for name, why in fails), diff, days)
 
 
@@ -187,7 +186,7 @@ def _within_tolerance(rules: BankRules, credits: Sequence[Credit], wishes: Seque
 
 
 class _Lookups:
-    """Applications by currency, step of the amount, and what of the card an entry shows; each made when it is needed."""
+    """Applications by currency, step of the amount, and what an entry shows of the card; each made when needed."""
 
     def __init__(
         self, rules: BankRules, wishes: Sequence[Wish], step: Callable[[Wish], int] = lambda one: one.amount
@@ -198,7 +197,7 @@ class _Lookups:
     def of(self, entry: Credit, step: int) -> Sequence[Wish]:
         """Those that the entry's account number may mean."""
         if self._rule == NAME or entry.kind == ABSENT:
-            return self._index("", lambda one: "").get((entry.ccy, step, ""), ())
+            return self._index("", lambda _: "").get((entry.ccy, step, ""), ())
         if self._rule == FULL or (entry.kind != PART and self._rule != LAST4):
             return self._index(FULL, lambda one: one.card).get((entry.ccy, step, entry.account), ())
         if "*" in entry.account and len(entry.account.rpartition("*")[2]) < _LAST:
@@ -243,5 +242,6 @@ def _amount(one: Wish) -> int:
     return one.amount
 
 
-__all__ = ["AUTO", "CANDIDATES", "FAILS", "HELD", "OPEN", "TIED", "WAITING", "Candidate", "Decision", "decide",
-           "dimensions", "explain"]
+__all__ = ["AUTO", "CANDIDATES", "HELD", "OPEN", "TIED", "WAITING", "Candidate", "Decision", "decide",
+           "dimensions", "explain",
+           "rank"]

@@ -1,4 +1,4 @@
-"""The match rules of each bank: one table of match classes, one table of numbers in the settings (ADR-001, gaps.md B-09).
+"""The match rules of each bank: one table of classes, one table of numbers in the settings (ADR-001, gaps.md B-09).
 
 A bank is registered by a row in `MATCH_CLASSES` and its numbers under ``match.bank.<bank>``; nothing else of matching
 knows a bank's name, so that changing one bank's rules changes no other bank's results.

@@ -1,0 +1,332 @@
+"""BOCHK's S16 reports: fetched by FTP around the clock, correlated with the statement, watched.
+
+* A file is fetched when its stamp is new: names come again every day. A file that still breaks off is asked for again;
+  one that is garbled, contradicts its own trailer or its name, or is of S14 is refused whole, with line and reason
+  (S16-04), and nothing of it is used.
+* A record and a statement entry are the same if the record's reference, without its first five characters and leading
+  zeros, is the entry's seq_no without leading zeros, on the same account. The bank may count anew: so currency,
+  direction and amount must agree too, and the entry lie within some days; among several the nearest day decides.
+* The entry gets balance and account number, and the name if it has none (BOCHK-S16-02, -03).
+* S16-02 tells of a reference that can name no entry at once, and of one that has found none when `uncorrelated_s` have
+  passed *and* the statements of its time have been converted: with three conversions a day (A-50) most reports are here
+  hours before their statements, and that is no failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import and_, bindparam, func, insert, or_, select, update
+
+from core.alerts import clear_alert, raise_alert
+from core.banks.bochk import BANK, S16File, S16Files
+from core.clock import MS_PER_DAY, MS_PER_S, US_PER_MS, hkt_date, show_time
+from core.deposits.collection import StatementRoom
+from core.deposits.statements import OPEN, Flow, month_at, month_of, months_between
+from core.errors import OutcomeUnknown
+from core.storage import Sharded, Statement, Transaction, bank_month, ensure_flow_table, upsert
+from core.storage.primary import bochk_s16_file as _F
+from core.storage.primary import bochk_s16_record as _R
+from core.storage.primary import statement_flows
+from core.wire.bochk_s16 import PartialReport, Record, Report, S16Error, decode, parse_name, seq_of
+
+WAITING, OVERDUE, DONE, REFUSED = "WAITING", "OVERDUE", "DONE", "REFUSED"
+TAKEN: Final = "TAKEN"
+_WINDOW: Final = "bochk_ftp"
+
+NEW_FILE = Statement(upsert(_F, key=("name", "stamp"), update=("state", "records", "reason", "raw")))
+KNOWN_FILES = Statement(select(_F.c.name, _F.c.stamp, _F.c.account, _F.c.state, _F.c.created_at).where(
+    _F.c.created_at >= bindparam("since")).order_by(_F.c.created_at))
+NEW_RECORD = Statement(insert(_R))
+KNOWN_RECORD = Statement(select(_R.c.id).where(
+    _R.c.our_account == bindparam("account"), _R.c.reference == bindparam("reference"),
+    _R.c.txn_time == bindparam("at")))
+LOOSE = Statement(select(*_R.columns).where(
+    or_(_R.c.state == WAITING, _R.c.state == OVERDUE), _R.c.txn_time >= bindparam("since")).order_by(_R.c.id))
+LATE = Statement(select(*_R.columns).where(
+    _R.c.state == WAITING, _R.c.created_at < bindparam("received"), _R.c.txn_time < bindparam("converted"))
+    .order_by(_R.c.id))
+SETTLE = Statement(update(_R).where(_R.c.id == bindparam("b_id")).values(
+    state=bindparam("state"), flow_id=bindparam("flow_id"), updated_at=bindparam("updated_at")))
+BY_SEQ = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(
+    t.c.credit_time >= bindparam("since"), t.c.credit_time < bindparam("until"), t.c.bank_type == BANK,
+    t.c.our_account == bindparam("account"), t.c.seq_no == bindparam("seq_no")), statement_flows)
+UNNAMED = Sharded(lambda t: select(t.c.id, t.c.bank_ref, t.c.created_at).where(and_(
+    t.c.status.in_(OPEN), t.c.en_name == "", t.c.dr_cr == "C", t.c.created_at < bindparam("before")))
+    .order_by(t.c.id), statement_flows)
+NAMED = Sharded(lambda t: select(func.length(t.c.en_name), t.c.status).where(t.c.id == bindparam("id")),
+                statement_flows)
+
+
+class Loose(NamedTuple):
+    """A row of ``bochk_s16_record``."""
+
+    id: int
+    our_account: str
+    reference: str
+    seq_no: str
+    txn_time: int
+    ccy: str
+    amount: int
+    dr_cr: str
+    balance: int
+    name: str
+    account: str
+    remark: str
+    state: str
+    flow_id: int | None
+    created_at: int
+    updated_at: int
+
+
+class S16Room:
+    """The S16 side of one core's collection from BOCHK."""
+
+    def __init__(self, files: S16Files, room: StatementRoom, accounts: dict[str, str]) -> None:
+        self._files, self._room = files, room
+        self._accounts = dict.fromkeys(accounts.values())
+        settings = room.settings
+        self._rollback: bool = settings["bochk.s16.s14_rollback"]
+        self._days_ms = settings["bochk.s16.days"] * MS_PER_DAY
+        self._known: dict[str, str] = {}
+        self._partial: dict[str, str] = {}
+        self._last: dict[str, int] = {}
+        self._delayed: dict[str, None] = {}
+        self._nameless: dict[int, str] = {}
+        self._converted_ms = 0
+        self._failures = 0
+
+    async def begin(self, converted_ms: int) -> None:
+        """Take up where an earlier core has stopped."""
+        self._converted_ms = converted_ms
+        asked = {"since": self._remembered_ms()}
+        for name, stamp, account, state, created_at in await self._room.db.all(KNOWN_FILES, asked):
+            self._known[name] = stamp
+            if state == TAKEN:
+                self._last[account] = created_at
+
+    def _now(self) -> int:
+        return self._room.clock.now_ms()
+
+    def _remembered_ms(self) -> int:
+        """Files and records from before are done with, whatever became of them."""
+        return self._now() - int(self._room.settings["bochk.s16.remembered_days"]) * MS_PER_DAY
+
+    def _open(self) -> bool:
+        return self._room.calendars.bank_gate(_WINDOW, self._now()).open
+
+    # Fetching
+
+    async def pull(self) -> int:
+        """Fetch new files, take them, correlate; gives the number of files. Outside the bank's hours a refusal is
+        what is expected, and no failure (BOCHK-S16-08)."""
+        began_us = self._room.clock.now_us()
+        self._tell("bank.request", 0, "")
+        try:
+            fetched = await self._files.fetch(self._new)
+        except OutcomeUnknown as silence:
+            self._tell("bank.reply", began_us, "UNKNOWN")
+            if self._open():
+                self._failed(silence)
+                raise
+            return 0
+        self._tell("bank.reply", began_us, "ACCEPTED")
+        self._succeeded()
+        for file, content in fetched:
+            await self._take(file, content)
+        if fetched:
+            await self._correlate()
+        return len(fetched)
+
+    def _new(self, listed: Sequence[S16File]) -> list[S16File]:
+        """Files of ours that we have not got as they are now; those of S14 are refused by name."""
+        wanted = []
+        for file in listed:
+            name = parse_name(file.name)
+            if name is None or name.account not in self._accounts or self._known.get(file.name) == file.stamp:
+                continue
+            if name.report == "S14" and not self._rollback:
+                self._known[file.name] = file.stamp
+                raise_alert(self._room.trace, "S16-04", file.name, "an S14 report: S16 is what we take")
+                continue
+            wanted.append(file)
+        return wanted
+
+    async def _take(self, file: S16File, content: bytes) -> None:
+        name = parse_name(file.name)
+        assert name is not None, file  # `_new` has picked it
+        try:
+            report = decode(content, name.report)
+            if (report.account, report.period) != (name.account, name.period):
+                raise S16Error(f"the header is that of {report.account}, period {report.period}", 1)
+        except PartialReport as cut:
+            if self._partial.get(file.name) == file.stamp:  # as it was ten minutes ago: nobody is writing it any more
+                await self._refuse(file, name.account, content, cut)
+            self._partial[file.name] = file.stamp
+            return
+        except S16Error as wrong:
+            await self._refuse(file, name.account, content, wrong)
+            return
+        await self._keep(file, report, content)
+
+    async def _refuse(self, file: S16File, account: str, content: bytes, why: S16Error) -> None:
+        """Nothing of it is used; it is kept for people, and fetched again when the bank has written it again."""
+        async with self._room.db.transaction() as tx:
+            await self._note(tx, file, account, REFUSED, 0, str(why), content)
+        self._known[file.name] = file.stamp
+        raise_alert(self._room.trace, "S16-04", file.name, str(why))
+
+    async def _keep(self, file: S16File, report: Report, content: bytes) -> None:
+        async with self._room.db.transaction() as tx:
+            await self._note(tx, file, report.account, TAKEN, len(report.records), "", content)
+            hopeless = [record for record in report.records if await self._keep_record(tx, report.account, record)]
+        self._known[file.name] = file.stamp
+        self._partial.pop(file.name, None)
+        self._last[report.account] = self._now()
+        for record in hopeless:
+            self._uncorrelated(report.account, record.reference, "the reference names no seq_no")
+
+    async def _keep_record(self, tx: Transaction, account: str, record: Record) -> bool:
+        """Keep a record once; whether it can never find an entry."""
+        known = {"account": account, "reference": record.reference, "at": record.at_ms}
+        if await tx.first(KNOWN_RECORD, known) is not None:
+            return False
+        seq_no, now = seq_of(record.reference), self._now()
+        await tx.execute(NEW_RECORD, {
+            "our_account": account, "reference": record.reference, "seq_no": seq_no or "", "txn_time": record.at_ms,
+            "ccy": record.ccy, "amount": record.amount, "dr_cr": record.dr_cr, "balance": record.balance,
+            "name": record.name[:140], "account": record.remitter[:64], "remark": record.remark[:500],
+            "state": REFUSED if seq_no is None else WAITING, "flow_id": None, "created_at": now, "updated_at": now})
+        return seq_no is None
+
+    async def _note(self, tx: Transaction, file: S16File, account: str, state: str, records: int, reason: str,
+                    content: bytes) -> None:
+        await tx.execute(NEW_FILE, {
+            "name": file.name, "stamp": file.stamp, "account": account, "state": state, "records": records,
+            "reason": reason[:255], "raw": content.decode("utf-8", "backslashreplace"), "created_at": self._now()})
+
+    # Correlating
+
+    async def statements_until(self, converted_ms: int) -> None:
+        """Statements pulled up to this moment have been converted: what waited for them may find them now."""
+        self._converted_ms = converted_ms
+        await self._correlate()
+
+    async def _correlate(self) -> None:
+        for row in await self._room.db.all(LOOSE, {"since": self._remembered_ms()}):
+            record = Loose(*row)
+            flow = await self._entry_of(record)
+            if flow is not None and await self._supplement(record, flow) and record.state == OVERDUE:
+                clear_alert(self._room.trace, "S16-02", _key(record), f"it is {flow.bank_ref}")
+
+    async def _entry_of(self, record: Loose) -> Flow | None:
+        """The one entry that the record tells of; None if there is none, or no telling which."""
+        since, until = record.txn_time - self._days_ms, record.txn_time + self._days_ms
+        found = [flow for flow in await self._with_seq(record, since, until)
+                 if (flow.ccy, flow.dr_cr, flow.amount) == (record.ccy, record.dr_cr, record.amount)]
+        if len(found) > 1:
+            day = hkt_date(record.txn_time)
+            found = [flow for flow in found if hkt_date(flow.credit_time) == day]
+        return found[0] if len(found) == 1 else None
+
+    async def _with_seq(self, record: Loose, since: int, until: int) -> list[Flow]:
+        found: list[Flow] = []
+        for month in months_between(since, until):
+            rows = await self._room.db.all(BY_SEQ[await self._table(month)], {
+                "since": since, "until": until, "account": record.our_account, "seq_no": record.seq_no})
+            found += [Flow(*row) for row in rows]
+        return found
+
+    async def _supplement(self, record: Loose, flow: Flow) -> bool:
+        statements = self._room.statements
+        async with self._room.db.transaction() as tx:
+            to = await statements.change(
+                tx, flow, balance=record.balance, payer_acct=record.account or flow.payer_acct,
+                en_name=flow.en_name or record.name)
+            if to is None:  # matching has just moved it: the next report or conversion tries again
+                return False
+            await tx.execute(SETTLE, {"b_id": record.id, "state": DONE, "flow_id": flow.id, "updated_at": self._now()})
+            statements.publish(tx, to, "S16")
+        return True
+
+    async def _table(self, month: int) -> str:
+        return await ensure_flow_table(self._room.db, BANK, month)
+
+    # Watching (S16Monitor, every minute; evaluated in the bank's hours only, A-63)
+
+    async def watch(self) -> None:
+        """Delay, correlation, names."""
+        gate = self._room.calendars.bank_gate(_WINDOW, self._now())
+        if not gate.open:
+            return
+        self._watch_delay(gate.opens_ms)
+        await self._watch_correlation()
+        if self._now() - gate.opens_ms > self._room.settings["bochk.s16.delay_s"] * MS_PER_S:
+            await self._watch_names()
+
+    def _watch_delay(self, opened_ms: int) -> None:
+        for account in self._accounts:
+            since = max(self._last.get(account, 0), opened_ms)
+            late = self._now() - since > self._room.settings["bochk.s16.delay_s"] * MS_PER_S
+            if late and account not in self._delayed:
+                self._delayed[account] = None
+                raise_alert(self._room.trace, "S16-01", account, f"no new report since {show_time(since)}")
+            elif not late and account in self._delayed and self._last.get(account, 0) == since:
+                del self._delayed[account]
+                clear_alert(self._room.trace, "S16-01", account, f"a report came at {show_time(since)}")
+
+    async def _watch_correlation(self) -> None:
+        received = self._now() - self._room.settings["bochk.s16.uncorrelated_s"] * MS_PER_S
+        asked = {"received": received, "converted": self._converted_ms}
+        for record in (Loose(*row) for row in await self._room.db.all(LATE, asked)):
+            await self._room.db.execute(SETTLE, {
+                "b_id": record.id, "state": OVERDUE, "flow_id": None, "updated_at": self._now()})
+            self._uncorrelated(record.our_account, record.reference, f"no statement of {show_time(record.txn_time)}")
+
+    def _uncorrelated(self, account: str, reference: str, why: str) -> None:
+        raise_alert(self._room.trace, "S16-02", f"{account}:{reference}", why)
+
+    async def _watch_names(self) -> None:
+        before = self._now() - self._room.settings["bochk.s16.unnamed_s"] * MS_PER_S
+        for flow_id, reference in [*self._nameless.items()]:
+            row = await self._room.db.first(NAMED[bank_month(BANK, month_of(flow_id))], {"id": flow_id})
+            if row is None or row[0] or row[1] not in OPEN:
+                del self._nameless[flow_id]
+                clear_alert(self._room.trace, "S16-03", f"F{flow_id}", f"{reference} has a name, or needs none")
+        for month in self._recent():
+            for flow_id, reference, kept in await self._room.db.all(
+                    UNNAMED[await self._table(month)], {"before": before}):
+                if flow_id not in self._nameless:
+                    self._nameless[flow_id] = reference
+                    raise_alert(self._room.trace, "S16-03", f"F{flow_id}",
+                                f"{reference} has no name since {show_time(kept)}")
+
+    def _recent(self) -> Iterator[int]:
+        """This month and the one before."""
+        month = month_at(self._now())
+        yield month - 1 if month % 100 > 1 else month - 89
+        yield month
+
+    # Telling
+
+    def _failed(self, why: Exception) -> None:
+        self._failures += 1
+        if self._failures == self._room.settings["bochk.b2e.alert_after"]:
+            raise_alert(self._room.trace, "BOCHK-01", "S16", str(why))
+
+    def _succeeded(self) -> None:
+        if self._failures >= self._room.settings["bochk.b2e.alert_after"]:
+            clear_alert(self._room.trace, "BOCHK-01", "S16", "the files can be fetched again")
+        self._failures = 0
+
+    def _tell(self, kind: str, began_us: int, outcome: str) -> None:
+        data: dict[str, Any] = {"bank": BANK, "message": "S16", "ref": "S16", "request_id": "", "attempt": 1,
+                                "outcome": outcome, "code": 0, "ms": 0}
+        if began_us:
+            data["ms"] = (self._room.clock.now_us() - began_us) // US_PER_MS
+        self._room.trace.emit(kind, "S16", data)
+
+
+def _key(record: Loose) -> str:
+    return f"{record.our_account}:{record.reference}"

@@ -1,0 +1,219 @@
+"""Crediting of a matched statement: what kind of deposit it is, and what follows its end (A-28, A-29, A-67, B-10).
+
+    MATCHED -> StatementCredit -> CREDITING -> SBA CashDepositCreate (transaction_id {bank}:{flow_id}) -> DONE
+
+The statement's amount is credited, whatever the application says. The kind, the first that holds: a match made by a
+person is ABNORMAL; a customer of high risk, a first deposit above its threshold and a remitter of another name are
+HIGH_RISK; one that operations expect is PRE_APPROVAL; all else is NORMAL. Black list, white list and the large
+threshold are SBA's review. The move to CREDITING is a commit of its own: before it a match can be taken back, after it
+only SBA's review can stop the money.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import bindparam, insert, select, update
+
+from core.accounts import Accounts
+from core.alerts import raise_alert
+from core.clock import MS_PER_DAY, Clock
+from core.deposits.abnormal import NOT_CREDITED, REVERSED, note_abnormal
+from core.deposits.applications import Applications, Apply, Write
+from core.deposits.crediting import Crediting, Terms
+from core.deposits.matching.links import AUTO, CREDIT, Deposit, Links, Match
+from core.deposits.matching.rounds import credit_of
+from core.deposits.matching.rules import STATEMENT_TRANS_TYPE, BankRules, wish
+from core.deposits.statements import ABNORMAL, CREDITED, VOID, Flow, Statements
+from core.domain import ApplyStatus, DepositType, Role
+from core.errors import Code, Refusal
+from core.jobs import Failed, Job, Verdict
+from core.money import MINOR_PER_MAJOR
+from core.orchestration.records import RC_REASONS, Actor, Procedure
+from core.orchestration.requests import check_wish
+from core.settings import Settings
+from core.storage import Database, Sharded, Statement, Transaction, shard_of
+from core.storage.primary import applys, pre_approval
+from core.trace import Trace
+
+EARLIER: Final = Sharded(lambda t: select(t.c.id).where(
+    t.c.uid == bindparam("uid"), t.c.status.in_((int(ApplyStatus.DONE), int(ApplyStatus.REVERSED),
+                                                 int(ApplyStatus.REFUNDED))),
+    t.c.sba_procedure_id.is_not(None)).limit(1), applys)
+_A = pre_approval.c
+NEW_APPROVAL = Statement(insert(pre_approval))
+APPROVALS = Statement(select(_A.id, _A.amount).where(
+    _A.uid == bindparam("uid"), _A.ccy == bindparam("ccy"), _A.valid_until > bindparam("now"),
+    (_A.apply_id.is_(None)) | (_A.apply_id == bindparam("apply"))).order_by(_A.id))
+USE_APPROVAL = Statement(update(pre_approval).where(_A.id == bindparam("b_id")).values(
+    apply_id=bindparam("apply_id"), updated_at=bindparam("updated_at")))
+STAFF: Final = (Role.FRONTLINE, Role.SUPERVISOR)
+HIGH_RISK_LEVEL, FIRST_LARGE, THIRD_PARTY = "risk level", "first large deposit", "third-party remitter"
+
+
+class StatementCrediting:
+    """Credits of matched statements in one core. Construct it once: it follows the ends of applications."""
+
+    def __init__(
+        self, db: Database, clock: Clock, trace: Trace, statements: Statements, applications: Applications,
+        links: Links, crediting: Crediting, accounts: Accounts, settings: Settings, rules: dict[str, BankRules],
+    ) -> None:
+        self._db, self._clock, self._trace = db, clock, trace
+        self._statements, self._applications, self._links = statements, applications, links
+        self._crediting, self._accounts, self._rules = crediting, accounts, rules
+        self._risk_level: int = settings["deposit.high_risk_level"]
+        self._first_large: dict[str, int] = {
+            ccy: major * MINOR_PER_MAJOR for ccy, major in settings["deposit.first_large"].items()}
+        self._third_party: float = settings["deposit.third_party"]
+        self._tolerance: float = settings["deposit.pre_approval.tolerance"]
+        self._valid_ms: int = settings["deposit.pre_approval.valid_days"] * MS_PER_DAY
+        applications.closings.append(self._closing)
+
+    @property
+    def handlers(self) -> dict[str, Any]:
+        """Job name -> handler."""
+        return {CREDIT: self._credit}
+
+    # The job
+
+    async def _credit(self, job: Job) -> Verdict:
+        apply = await self._applications.find(job.payload["apply"])
+        deposit = await self._links.deposit(job.payload["deposit"])
+        assert apply is not None, job.payload
+        if deposit.status == ApplyStatus.CANCELLED:
+            return Failed("the match was taken back")
+        match = await self._links.of(deposit)
+        flow = await self._statements.find(match.bank_type, match.flow_id)
+        assert flow is not None, match
+        if deposit.status == ApplyStatus.MATCHED and not await self._begin(apply, deposit):
+            return Failed("the match was taken back")
+        return await self._crediting.run(job, f"{flow.bank_type}:{flow.id}", await self._terms(apply, match, flow))
+
+    async def _begin(self, apply: Apply, deposit: Deposit) -> bool:
+        """MATCHED -> CREDITING; False if the match was taken apart meanwhile."""
+        async with self._db.transaction() as tx:
+            moved = await self._links.move(tx, deposit, ApplyStatus.CREDITING)
+            return moved and await self._applications.change(tx, apply, ApplyStatus.CREDITING) is not None
+
+    async def _terms(self, apply: Apply, match: Match, flow: Flow) -> Terms:
+        approval = await self._approval(apply, flow)
+        kind = await self.deposit_type(apply, match, flow, approval)
+        used = approval if kind is DepositType.PRE_APPROVAL else None
+
+        async def created(tx: Transaction, procedure_id: int) -> None:
+            known = await self._links.latest_in(tx, apply.id)
+            if known is not None and known.procedure_id is None:
+                await self._links.move(tx, known, ApplyStatus(known.status), procedure_id)
+            if used is not None:
+                await tx.execute(USE_APPROVAL, {"b_id": used, "apply_id": apply.id,
+                                                "updated_at": self._clock.now_ms()})
+
+        return Terms(kind, flow.amount, STATEMENT_TRANS_TYPE[flow.bank_type], flow.en_name, flow.payer_acct,
+                     alert="DEP-03", created=created)
+
+    async def deposit_type(self, apply: Apply, match: Match, flow: Flow, approval: int | None) -> DepositType:
+        """What kind of deposit a match makes."""
+        if match.tier != AUTO:
+            return DepositType.ABNORMAL
+        if await self.risks(apply, flow):
+            return DepositType.HIGH_RISK
+        return DepositType.NORMAL if approval is None else DepositType.PRE_APPROVAL
+
+    async def risks(self, apply: Apply, flow: Flow) -> tuple[str, ...]:
+        """Why a deposit is of high risk (gaps.md B-10); empty: it is not."""
+        holder = await self._accounts.card_holder(apply.bank_type, apply.card_no)
+        names = () if holder is None else (holder.en_name, holder.name)
+        asked = wish(apply.id, apply.bank_type, apply.ccy, apply.amount, apply.created_at, apply.card_no, names)
+        hits = [HIGH_RISK_LEVEL] if await self._accounts.risk_level(apply.uid) >= self._risk_level else []
+        if flow.amount > self._first_large[flow.ccy] and await self._is_first(apply.uid):
+            hits.append(FIRST_LARGE)
+        if flow.en_name and self._rules[flow.bank_type].alike(credit_of(flow), asked) < self._third_party:
+            hits.append(THIRD_PARTY)
+        return tuple(hits)
+
+    async def _is_first(self, uid: int) -> bool:
+        return await self._db.first(EARLIER[shard_of(uid)], {"uid": uid}) is None
+
+    # Pre-approvals
+
+    async def pre_approve(self, uid: int, ccy: str, amount: int, by: Actor, remark: str) -> int | Refusal:
+        """Operations expect this deposit: its number. Valid five days, for one deposit of about this amount."""
+        if by.role not in STAFF:
+            return Refusal(Code.FORBIDDEN, f"{by.role} may not pre-approve: frontline_ops or supervisor")
+        if refusal := check_wish(1, ccy, amount):
+            return refusal
+        now = self._clock.now_ms()
+        return await self._db.insert(NEW_APPROVAL, {
+            "uid": uid, "ccy": ccy, "amount": amount, "valid_until": now + self._valid_ms, "operator": by.id,
+            "remark": remark, "apply_id": None, "created_at": now, "updated_at": now})
+
+    async def _approval(self, apply: Apply, flow: Flow) -> int | None:
+        """The pre-approval that this deposit meets."""
+        for number, amount in await self._db.all(APPROVALS, {
+                "uid": apply.uid, "ccy": flow.ccy, "now": self._clock.now_ms(), "apply": apply.id}):
+            if abs(flow.amount - amount) <= amount * self._tolerance:
+                return int(number)
+        return None
+
+    # The end
+
+    async def _closing(self, p: Procedure, apply: Apply) -> Write | None:
+        """What an end of the Procedure makes of the entry and of the crediting."""
+        link = await self._links.latest(apply.id) if apply.matched_flow_id is not None else None
+        if link is None:
+            return None
+        match, deposit = link
+        flow = await self._statements.find(match.bank_type, match.flow_id)
+        assert flow is not None, match
+        if p.status == "end_reject" and p.reason in RC_REASONS:
+            raise_alert(self._trace, "DEP-03", f"A{apply.id}", p.reason)
+        to, status, reason = _ENDS[p.status]
+
+        async def write(tx: Transaction) -> None:
+            await self._links.move(tx, deposit, to, p.id)
+            if flow.status == VOID:
+                return
+            if await self._statements.change(tx, flow, status=status) is not None and reason:
+                await note_abnormal(tx, flow, reason, self._clock.now_ms())
+
+        return write
+
+    # The bank takes back what it told
+
+    async def struck(self, flow: Flow) -> str:
+        """The bank has deleted an entry (A-29; the customer was refunded): VOID, and what was made of it undone as far
+        as a machine may. Returns what became of its application: "", REFUNDED, or PENDING_REVERSE for a person."""
+        if flow.is_used == 0:
+            async with self._db.transaction() as tx:
+                await self._statements.change(tx, flow, status=VOID)
+            return ""
+        owner = await self._links.owner_of(flow.bank_type, flow.id)
+        link = await self._links.latest(owner) if owner is not None else None
+        apply = await self._applications.find(owner) if owner is not None else None
+        assert link is not None and apply is not None, flow
+        match, deposit = link
+
+        async def refunded(tx: Transaction, _match: Match) -> None:
+            await self._applications.open_refund(tx, apply, "NOT_CREDITED")
+            self._applications.tell(tx, apply.uid, "DEPOSIT_REFUNDED", "")
+
+        if await self._links.unmatch(flow, apply, match, deposit, "system", to=ApplyStatus.REFUNDED, flow_to=VOID,
+                                     also=refunded):
+            return "REFUNDED"
+        return await self._to_reverse(flow, apply)
+
+    async def _to_reverse(self, flow: Flow, apply: Apply) -> str:
+        """The credit has begun: a supervisor reverses it, no machine does."""
+        async with self._db.transaction() as tx:
+            if await self._statements.change(tx, flow, status=VOID) is not None:
+                await self._applications.open_refund(tx, apply, "PENDING_REVERSE")
+                self._applications.tell(tx, apply.uid, "DEPOSIT_REFUNDED", "")
+                tx.after_commit(lambda: raise_alert(self._trace, "DEP-09", f"A{apply.id}", f"F{flow.id}"))
+        return "PENDING_REVERSE"
+
+
+_ENDS: Final[dict[str, tuple[ApplyStatus, int, str]]] = {
+    "end_ok": (ApplyStatus.DONE, CREDITED, ""),
+    "end_reject": (ApplyStatus.REJECTED, ABNORMAL, NOT_CREDITED),
+    "end_reverse": (ApplyStatus.REVERSED, ABNORMAL, REVERSED)}
+"""End of a Procedure -> status of the crediting, status of the entry, reason why people must look at the entry."""

@@ -1,0 +1,256 @@
+"""ICBC's raw statements of both groups: the rows of ``icbc_bank_flow``, their balance chain, the view that compares.
+
+Rules (tasks-and-monitoring.md §4; gaps.md B-21), before any code:
+
+* One chain per account, currency and group, in the order of serials: balance before + credit - debit = balance after.
+* *Ghost*: the balance after is the balance before although money moved (type 4).
+* *Twin*: same time, amount and remark as a row that was there before, another serial: the group cannot tell whether it
+  is one payment or two (type 3), and does not keep it. Rows that come in one answer are told apart by their serials.
+* A row that the bank deleted keeps its place with ``deleted_at``; the chain passes over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import bindparam, insert, select, update
+
+from core.banks.icbc import CANARY, GROUPS, PROD, Told
+from core.clock import hkt_date
+from core.storage import Database, Questions, Statement
+from core.storage.primary import icbc_bank_flow, icbc_script
+
+
+class Row(NamedTuple):
+    """One row of ``icbc_bank_flow``."""
+
+    id: int
+    line_group: str
+    our_account: str
+    serial: str
+    txn_time: int
+    ccy: str
+    credit: int
+    debit: int
+    close_balance: int
+    remark: str
+    name: str
+    account: str
+    is_used: int
+    created_at: int
+    deleted_at: int | None
+
+    @property
+    def told(self) -> Told:
+        """As the line told it."""
+        return Told(self.serial, self.txn_time, self.ccy, self.credit, self.debit, self.close_balance, self.remark,
+                    self.name, self.account)
+
+
+_T = icbc_bank_flow
+_COLUMNS: Final = tuple(_T.c[name] for name in Row._fields)
+_OF: Final = (_T.c.line_group == bindparam("b_group"), _T.c.our_account == bindparam("b_account"))
+_NEW: Final = tuple(name for name in Row._fields if name != "id")
+NEW = Statement(insert(_T).values({name: bindparam(name) for name in (*_NEW, "updated_at")}))
+ANEW = Statement(update(_T).where(_T.c.id == bindparam("b_id")).values(
+    {name: bindparam(name) for name in (*_NEW, "updated_at")}))
+BY_ID = Statement(select(*_COLUMNS).where(_T.c.id == bindparam("b_id")))
+SINCE = Statement(select(*_COLUMNS).where(*_OF, _T.c.txn_time >= bindparam("b_since")).order_by(_T.c.serial))
+BEFORE = Statement(select(*_COLUMNS).where(
+    *_OF, _T.c.txn_time < bindparam("b_since"), _T.c.deleted_at.is_(None)).order_by(_T.c.serial.desc()).limit(1))
+LAST = Statement(select(*_COLUMNS).where(*_OF, _T.c.deleted_at.is_(None)).order_by(_T.c.serial.desc()).limit(1))
+PRECEDING = Statement(select(*_COLUMNS).where(
+    *_OF, _T.c.serial < bindparam("b_serial"), _T.c.deleted_at.is_(None)).order_by(_T.c.serial.desc()).limit(1))
+AFTER = Statement(select(*_COLUMNS).where(
+    *_OF, _T.c.serial >= bindparam("b_serial"), _T.c.deleted_at.is_(None)).order_by(_T.c.serial))
+WITH_SERIAL = Statement(select(*_COLUMNS).where(*_OF, _T.c.serial == bindparam("b_serial")))
+AT_TIME = Statement(select(*_COLUMNS).where(*_OF, _T.c.txn_time == bindparam("b_time"), _T.c.deleted_at.is_(None)))
+PRINT = Statement(update(_T).where(_T.c.id == bindparam("b_id")).values(
+    close_balance=bindparam("close_balance"), updated_at=bindparam("updated_at")))
+USE = Statement(update(_T).where(
+    _T.c.our_account == bindparam("b_account"), _T.c.serial == bindparam("b_serial")).values(
+    is_used=bindparam("is_used"), updated_at=bindparam("updated_at")))
+NEW_SCRIPT = Statement(insert(icbc_script).values({name: bindparam(name) for name in (
+    "kind", "our_account", "ccy", "serials", "result", "operator", "remark", "script", "created_at")}))
+
+
+class Break(NamedTuple):
+    """The first row at which a chain does not hold; ``expected`` is what its balance should be."""
+
+    row: Row
+    expected: int
+    first_of_day: bool
+
+    @property
+    def is_ghost(self) -> bool:
+        """Money moved and the balance did not (type 4)."""
+        return self.row.close_balance == self.expected - self.row.credit + self.row.debit
+
+
+def break_of(rows: Iterable[Row]) -> Break | None:
+    """The first break in a chain of live rows in the order of serials; the first row is its beginning."""
+    found = breaks_of(rows)
+    return found[0] if found else None
+
+
+def breaks_of(rows: Iterable[Row]) -> list[Break]:
+    """All breaks; behind each the chain goes on from the balance that the row says."""
+    found: list[Break] = []
+    before: Row | None = None
+    for row in rows:
+        if before is not None:
+            expected = before.close_balance + row.credit - row.debit
+            if expected != row.close_balance:
+                new_day = hkt_date(before.txn_time) != hkt_date(row.txn_time)
+                found.append(Break(row, expected, new_day))
+        before = row
+    return found
+
+
+def is_whole(records: Sequence[Told], before: int | None) -> bool:
+    """Whether the bank's own printed balances form a chain, behind this balance if there is one."""
+    for record in records:
+        if before is not None and before + record.credit - record.debit != record.balance:
+            return False
+        before = record.balance
+    return True
+
+
+def ghosts_among(rows: Iterable[Row]) -> frozenset[int]:
+    """Ids of rows that look like ghosts: nothing of them goes to matching before people have looked."""
+    return frozenset(broken.row.id for broken in breaks_of(rows) if broken.is_ghost)
+
+
+# --- the comparison ---------------------------------------------------------------------------------------------
+
+
+class Compared(NamedTuple):
+    """One statement in both groups. ``difference``: empty, or why they differ; ``type``: the incident it suggests."""
+
+    serial: str
+    prod: Row | None
+    canary: Row | None
+    difference: str
+    suggests: int
+
+    @property
+    def created_at(self) -> int:
+        """When the first of the groups kept it."""
+        return min(row.created_at for row in (self.prod, self.canary) if row is not None)
+
+
+def compared(prod: Iterable[Row], canary: Iterable[Row], canary_pulled_ms: int) -> list[Compared]:
+    """Live rows of both groups side by side, by ``created_at``. What production kept after the canary's last pull is
+    no difference: the canary has had no chance yet (its delay alone is no incident)."""
+    sides = {PROD: {row.serial: row for row in prod}, CANARY: {row.serial: row for row in canary}}
+    fewer = len(sides[CANARY]) < len(sides[PROD])
+    last = max(sides[CANARY], default="")
+    found = [_compared(serial, sides[PROD].get(serial), sides[CANARY].get(serial), canary_pulled_ms, last, fewer)
+             for serial in dict.fromkeys(serial for group in GROUPS for serial in sides[group])]
+    return sorted(found, key=lambda one: (one.created_at, one.serial))
+
+
+def _compared(serial: str, prod: Row | None, canary: Row | None, pulled_ms: int, last: str, fewer: bool) -> Compared:
+    if prod is None:
+        return Compared(serial, prod, canary, "only in canary", 3)
+    if canary is None and prod.created_at > pulled_ms:
+        return Compared(serial, prod, canary, "", 0)
+    if canary is None and fewer and serial > last:
+        return Compared(serial, prod, canary, "canary has fewer", 2)
+    if canary is None:
+        return Compared(serial, prod, canary, "only in production", 4)
+    if prod.told != canary.told:
+        return Compared(serial, prod, canary, "told differently", 4)
+    return Compared(serial, prod, canary, "", 0)
+
+
+def suggested(broken: Iterable[str], *, first_of_day: bool = False, stalled: bool = False,
+              differences: Iterable[Compared] = ()) -> tuple[int, ...]:
+    """Incident types that the pattern of alerts suggests, the likeliest first (tasks-and-monitoring.md §4.4)."""
+    groups = frozenset(broken)
+    if stalled:
+        return (2,)
+    if groups == frozenset(GROUPS):
+        return (5, 1) if first_of_day else (1,)
+    if groups == {PROD}:
+        seen = {one.suggests for one in differences} & {3, 4}
+        return tuple(sorted(seen)) or (3, 4)
+    return (2,) if groups == {CANARY} else ()
+
+
+# --- the table --------------------------------------------------------------------------------------------------
+
+
+class Book:
+    """``icbc_bank_flow`` of one core."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+
+    async def since(self, group: str, account: str, since_ms: int, tx: Questions | None = None) -> list[Row]:
+        """Rows from a moment on in the order of serials, deleted ones too."""
+        return [Row(*row) for row in await (tx or self.db).all(SINCE, _of(group, account, b_since=since_ms))]
+
+    async def chain(self, group: str, account: str, since_ms: int) -> list[Row]:
+        """Live rows from a moment on, behind the last one before it."""
+        before = await self.db.first(BEFORE, _of(group, account, b_since=since_ms))
+        live = [row for row in await self.since(group, account, since_ms) if row.deleted_at is None]
+        return [Row(*before), *live] if before else live
+
+    async def after(self, group: str, account: str, serial: str) -> list[Row]:
+        """Live rows from a serial on."""
+        return [Row(*row) for row in await self.db.all(AFTER, _of(group, account, b_serial=serial))]
+
+    async def preceding(self, group: str, account: str, serial: str) -> Row | None:
+        """The live row right before a serial."""
+        row = await self.db.first(PRECEDING, _of(group, account, b_serial=serial))
+        return Row(*row) if row else None
+
+    async def last(self, group: str, account: str) -> Row | None:
+        """The live row with the highest serial."""
+        row = await self.db.first(LAST, _of(group, account))
+        return Row(*row) if row else None
+
+    async def find(self, row_id: int) -> Row | None:
+        """The row, deleted or not."""
+        row = await self.db.first(BY_ID, {"b_id": row_id})
+        return Row(*row) if row else None
+
+    async def with_serial(self, group: str, account: str, serial: str) -> Row | None:
+        """The row of a serial, deleted or not."""
+        row = await self.db.first(WITH_SERIAL, _of(group, account, b_serial=serial))
+        return Row(*row) if row else None
+
+    async def twin_of(self, group: str, account: str, record: Told) -> Row | None:
+        """A live row of the same time, amount and remark under another serial."""
+        for found in await self.db.all(AT_TIME, _of(group, account, b_time=record.time_ms)):
+            row = Row(*found)
+            same = (row.credit, row.debit, row.remark) == (record.credit, record.debit, record.remark)
+            if same and row.serial != record.serial:
+                return row
+        return None
+
+    async def keep(self, tx: Questions, group: str, account: str, record: Told, now: int, old: Row | None) -> None:
+        """Insert a record; or, where the bank gives a deleted row's serial to something else, put it in its place."""
+        values: dict[str, Any] = {
+            "line_group": group, "our_account": account, "serial": record.serial, "txn_time": record.time_ms,
+            "ccy": record.ccy, "credit": record.credit, "debit": record.debit, "close_balance": record.balance,
+            "remark": record.remark, "name": record.name, "account": record.account, "is_used": 0, "created_at": now,
+            "deleted_at": None, "updated_at": now}
+        if old is None:
+            await tx.execute(NEW, values)
+        else:
+            await tx.execute(ANEW, values | {"b_id": old.id})
+
+    async def print_balance(self, tx: Questions, row: Row, balance: int, now: int) -> None:
+        """Take over a balance that the bank prints now."""
+        await tx.execute(PRINT, {"b_id": row.id, "close_balance": balance, "updated_at": now})
+
+    async def use(self, tx: Questions, account: str, serial: str, used: int, now: int) -> None:
+        """Mark a statement as used in matching, or free again, in both groups."""
+        await tx.execute(USE, {"b_account": account, "b_serial": serial, "is_used": used, "updated_at": now})
+
+
+def _of(group: str, account: str, **more: Any) -> dict[str, Any]:
+    return {"b_group": group, "b_account": account, **more}

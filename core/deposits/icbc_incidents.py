@@ -1,0 +1,320 @@
+"""What people do about ICBC's alerts: compare, run the script, delete ghosts, set a balance, credit by emergency.
+
+Rules (tasks-and-monitoring.md §4.4; gaps.md B-21), before any code:
+
+* Every change of ``icbc_bank_flow`` is SQL that is written down first and carried out as it is written, in one
+  transaction with the record of it (``icbc_script``).
+* The alert handling script (type 1) asks the bank, each group over its own line. What it kept and the bank has no more
+  was refunded, unless it was never in the chain (a ghost: type 4). It needs a later statement in both groups; without
+  one it stalls (type 2) and changes nothing.
+* Balances that were printed while the refunded statement stood are corrected: from it to the first break behind it.
+* A refunded statement that matching used opens a refund record (A-29), one that it did not is VOID.
+* A statement that was used is never deleted as a ghost, nor one that the bank still shows.
+* An emergency credit names the person and the reason, and the bank's serial: if the line brings it after all, it is
+  known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Update, bindparam, insert, select, update
+
+from core.alerts import clear_alert, raise_alert
+from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Told
+from core.clock import MS_PER_DAY
+from core.deposits.collect_icbc import IcbcCollector, entry_of
+from core.deposits.icbc_flows import NEW_SCRIPT, Row, break_of, breaks_of
+from core.deposits.statements import CREDITED, VOID, Flow, months_between
+from core.domain import Role
+from core.errors import BankFault, Code, OutcomeUnknown, Refusal
+from core.money import show
+from core.orchestration.records import Actor
+from core.statement import Entry
+from core.storage import Statement, Transaction
+from core.storage.primary import flow_claim, icbc_bank_flow, refund
+
+MAY: Final[dict[str, tuple[Role, ...]]] = {
+    "run_script": (Role.ON_DUTY, Role.SUPERVISOR, Role.TECH_OPS),
+    "delete_ghosts": (Role.SUPERVISOR, Role.TECH_OPS),
+    "set_close_balance": (Role.SUPERVISOR, Role.TECH_OPS),
+    "emergency_credit": (Role.SUPERVISOR,),
+}
+"""Action -> roles (gaps.md B-21, B-30; the runbook's first responder runs the script)."""
+
+DONE, NOTHING, STALLED, UNRESOLVED = "DONE", "NOTHING", "REFUND_SCRIPT_STALLED", "UNRESOLVED"
+
+CLAIM_OF = Statement(select(flow_claim.c.apply_id).where(
+    flow_claim.c.bank_type == bindparam("bank"), flow_claim.c.flow_id == bindparam("flow")))
+NEW_REFUND = Statement(insert(refund).values({name: bindparam(name) for name in (
+    "source", "apply_id", "procedure_id", "flow_id", "ccy", "amount", "state", "created_at", "updated_at")}))
+
+
+class Handled(NamedTuple):
+    """What the script did. ``result``: DONE (the chains hold again), NOTHING (nothing was refunded),
+    REFUND_SCRIPT_STALLED or UNRESOLVED (done, and a chain is broken still)."""
+
+    result: str
+    detail: str
+    serials: tuple[str, ...] = ()
+    script: str = ""
+
+
+class _Moved(Exception):
+    """A statement was used or changed while it was looked at: nothing is done."""
+
+
+class IcbcIncidents:
+    """The runbook's steps on one collector."""
+
+    def __init__(self, collector: IcbcCollector) -> None:
+        self._collector, self._book = collector, collector.book
+        self._db, self._statements = collector.room.db, collector.room.statements
+        self._trace = collector.room.trace
+
+    # Looking
+
+    async def at_the_bank(self, group: str, account: str) -> list[Told]:
+        """The bank's own statement since the beginning of the window, over the group's line."""
+        since, now = self._collector.window_ms(), self._collector.now_ms()
+        line = self._collector.groups[group].line
+        return await line.history(account, self._collector.accounts[account], since, now)
+
+    async def _gone(self, group: str, account: str) -> list[Row]:
+        """Live rows of a group that the bank has no more."""
+        told = {record.serial for record in await self.at_the_bank(group, account)}
+        rows = await self._book.since(group, account, self._collector.window_ms())
+        return [row for row in rows if row.deleted_at is None and row.serial not in told]
+
+    # Type 1: the alert handling script
+
+    async def run_script(self, account: str, by: Actor) -> Handled | Refusal:
+        """Find what the bank has deleted after a refund, and mend both groups' chains."""
+        refused = self._may("run_script", by, "run")
+        if refused is not None:
+            return refused
+        try:
+            gone = {group: await self._refunded(group, account) for group in GROUPS}
+        except (OutcomeUnknown, BankFault) as fault:
+            return self._stalled(account, by, f"the bank's statement is not to be had: {fault}")
+        serials = tuple(sorted({row.serial for rows in gone.values() for row in rows}))
+        if not serials:
+            return self._said(by, account, Handled(NOTHING, "the bank has deleted nothing that stood in a chain"))
+        for group in GROUPS:
+            last = await self._book.last(group, account)
+            if last is None or last.serial <= serials[-1]:
+                await self._record("REFUND", account, serials, by, "", [], STALLED)
+                return self._stalled(account, by, f"{group} has no statement after {serials[-1]}")
+        statements = [one for group in GROUPS for one in await self._corrections(group, account, gone[group])]
+        try:
+            script = await self._carry_out("REFUND", account, serials, by, "", statements, refunded=True)
+        except _Moved as moved:
+            return Refusal(Code.VERSION_CONFLICT, f"{moved}: run it again")
+        broken = [group for group in GROUPS if await self._collector.verify(group, account) is not None]
+        if not broken:
+            clear_alert(self._trace, "ICBC-04", account, "the script has run")
+        detail = f"refunded: {', '.join(serials)}" + (f"; still broken: {', '.join(broken)}" if broken else "")
+        return self._said(by, account, Handled(UNRESOLVED if broken else DONE, detail, serials, script))
+
+    async def _refunded(self, group: str, account: str) -> list[Row]:
+        """What stood in the chain and is gone at the bank."""
+        chain = await self._book.chain(group, account, self._collector.window_ms())
+        ghosts = {broken.row.id for broken in breaks_of(chain) if broken.is_ghost}
+        return [row for row in await self._gone(group, account) if row.id not in ghosts]
+
+    async def _corrections(self, group: str, account: str, gone: Sequence[Row]) -> list[Update]:
+        """The SQL for one group: each row goes, and what was printed with it is corrected up to the next break."""
+        statements: list[Update] = []
+        chain = await self._book.chain(group, account, self._collector.window_ms())
+        now = self._collector.now_ms()
+        for row in gone:
+            chain = [one for one in chain if one.id != row.id]
+            later = [one for one in chain if one.serial > row.serial]
+            end = break_of([row, *later])
+            within = [one for one in later if end is None or one.serial < end.row.serial]
+            amount = row.credit - row.debit
+            statements.append(update(icbc_bank_flow).where(icbc_bank_flow.c.id == row.id).values(
+                deleted_at=now, updated_at=now))
+            if within:
+                statements.append(_shifted(within, amount, now))
+                moved = {one.id for one in within}
+                chain = [one._replace(close_balance=one.close_balance - amount) if one.id in moved else one
+                         for one in chain]
+        return statements
+
+    def _stalled(self, account: str, by: Actor, why: str) -> Handled:
+        self._collector.log(CANARY, f"REFUND_SCRIPT_STALLED: {why}")
+        raise_alert(self._trace, "ICBC-04", account, f"{why}; likely type 2: investigate the canary by hand")
+        return self._said(by, account, Handled(STALLED, why))
+
+    # Types 3, 4, 5
+
+    async def delete_ghosts(self, account: str, serials: Sequence[str], by: Actor, remark: str,
+                            group: str = PROD) -> Handled | Refusal:
+        """Delete anomalous statements that the bank has withdrawn and nobody has used (type 4)."""
+        refused = self._may("delete_ghosts", by, remark)
+        if refused is not None:
+            return refused
+        try:
+            gone = {row.serial: row for row in await self._gone(group, account)}
+        except (OutcomeUnknown, BankFault) as fault:
+            return Refusal(Code.DEPENDENCY_TIMEOUT, f"the bank's statement is not to be had: {fault}")
+        for serial in serials:
+            row = await self._book.with_serial(group, account, serial)
+            if row is None or row.deleted_at is not None:
+                return Refusal(Code.NOT_FOUND, f"{group} has no statement {serial}")
+            if row.is_used:
+                return Refusal(Code.ILLEGAL_STATE, f"{serial} was used in matching (is_used=1): not a ghost any more")
+            if serial not in gone:
+                return Refusal(Code.ILLEGAL_STATE, f"the bank still shows {serial}")
+        now = self._collector.now_ms()
+        table = icbc_bank_flow
+        statements = [update(table).where(table.c.id == gone[serial].id, table.c.is_used == 0).values(
+            deleted_at=now, updated_at=now) for serial in serials]
+        try:
+            script = await self._carry_out("GHOST", account, serials, by, remark, statements)
+        except _Moved as moved:
+            return Refusal(Code.VERSION_CONFLICT, f"{moved}: look again")
+        return await self._mended(by, account, group, tuple(serials), script)
+
+    async def set_close_balance(self, row_id: int, balance: int, by: Actor, remark: str) -> Handled | Refusal:
+        """Set the balance of one row so that the chain holds (types 3 and 5)."""
+        refused = self._may("set_close_balance", by, remark)
+        if refused is not None:
+            return refused
+        row = await self._book.find(row_id)
+        if row is None or row.deleted_at is not None:
+            return Refusal(Code.NOT_FOUND, f"no statement {row_id}")
+        statement = update(icbc_bank_flow).where(
+            icbc_bank_flow.c.id == row.id, icbc_bank_flow.c.close_balance == row.close_balance).values(
+            close_balance=balance, updated_at=self._collector.now_ms())
+        try:
+            script = await self._carry_out("BALANCE", row.our_account, [row.serial], by, remark, [statement])
+        except _Moved as moved:
+            return Refusal(Code.VERSION_CONFLICT, f"{moved}: look again")
+        return await self._mended(by, row.our_account, row.line_group, (row.serial,), script)
+
+    async def _mended(self, by: Actor, account: str, group: str, serials: tuple[str, ...], script: str) -> Handled:
+        """Verify, and go on feeding matching with what had been held back."""
+        broken = await self._collector.verify(group, account)
+        await self._collector.feed(account)
+        detail = "the chain holds" if broken is None else f"broken still at serial {broken.row.serial}"
+        return self._said(by, account, Handled(DONE if broken is None else UNRESOLVED, detail, serials, script))
+
+    async def emergency_credit(self, entry: Entry, by: Actor, remark: str) -> Flow | Refusal:
+        """Make a statement entry that the line did not bring (types 3 and 5); ``bank_ref`` is ICBC's serial.
+
+        Where a group has the serial, amount, currency and side must be its."""
+        refused = self._may("emergency_credit", by, remark)
+        if refused is not None:
+            return refused
+        entry = entry._replace(bank=BANK, dr_cr="C", seq_no=entry.bank_ref, remark=entry.remark or remark.strip(),
+                               raw=remark.strip())
+        if not entry.bank_ref or entry.amount <= 0 or self._collector.accounts.get(entry.our_account) != entry.ccy:
+            return Refusal(Code.INVALID_PARAM, "an emergency credit needs serial, amount, and our account and currency")
+        for group in GROUPS:
+            row = await self._book.with_serial(group, entry.our_account, entry.bank_ref)
+            if row is not None and entry_of(row.our_account, row.told)[3:6] != entry[3:6]:
+                return Refusal(Code.INVALID_PARAM, f"{group} has {entry.bank_ref} with another amount or currency")
+        taken = await self._statements.take(BANK, [entry], "emergency", emergency=True)
+        flow = await self._flow(entry.our_account, entry.bank_ref, entry.credit_time)
+        assert flow is not None, entry
+        if not taken.accepted:
+            return Refusal(Code.DUPLICATE, f"{entry.bank_ref} is statement F{flow.id} already")
+        self._staff(by, "emergency_credit", f"F{flow.id}",
+                    f"{show(flow.amount, flow.ccy)}, serial {flow.bank_ref}: {remark.strip()}")
+        return flow
+
+    async def evidence(self, account: str, serial: str) -> Entry | None:
+        """What either group knows of a serial, to be credited by emergency."""
+        for group in GROUPS:
+            row = await self._book.with_serial(group, account, serial)
+            if row is not None:
+                return entry_of(account, row.told)
+        return None
+
+    # Writing
+
+    async def _carry_out(
+        self, kind: str, account: str, serials: Sequence[str], by: Actor, remark: str, statements: Sequence[Update],
+        *, refunded: bool = False,
+    ) -> str:
+        """Execute the SQL with its record, and what it means for matching, in one transaction; gives the text."""
+        flows = [flow for serial in serials if (flow := await self._flow_of(account, serial)) is not None]
+        ready = [Statement(one) for one in statements]
+        async with self._db.transaction() as tx:
+            for statement in ready:
+                if not await tx.execute(statement, {}):
+                    raise _Moved("a statement has changed meanwhile")
+            if kind != "BALANCE":
+                for flow in flows:
+                    await self._withdraw(tx, flow, refunded)
+            script = _text(ready)
+            await tx.execute(NEW_SCRIPT, self._script(kind, account, serials, by, remark, script, DONE))
+        return script
+
+    async def _withdraw(self, tx: Transaction, flow: Flow, refunded: bool) -> None:
+        """The bank has taken the statement back: VOID if it was free; else a refund record for its deposit (A-29)."""
+        if not flow.is_used:
+            if await self._statements.change(tx, flow, status=VOID) is None:
+                raise _Moved(f"F{flow.id} was used meanwhile")
+            return
+        if not refunded:
+            raise _Moved(f"F{flow.id} was used meanwhile")
+        claim, now = await tx.first(CLAIM_OF, {"bank": BANK, "flow": flow.id}), self._collector.now_ms()
+        state = "PENDING_REVERSE" if flow.status == CREDITED else "NOT_CREDITED"
+        await tx.execute(NEW_REFUND, {
+            "source": BANK, "apply_id": claim[0] if claim else None, "procedure_id": None, "flow_id": flow.id,
+            "ccy": flow.ccy, "amount": flow.amount, "state": state, "created_at": now, "updated_at": now})
+        tx.after_commit(lambda: raise_alert(
+            self._trace, "ICBC-05", f"F{flow.id}", f"{state}: {show(flow.amount, flow.ccy)} given back by the bank"))
+
+    async def _flow_of(self, account: str, serial: str) -> Flow | None:
+        for group in GROUPS:
+            row = await self._book.with_serial(group, account, serial)
+            if row is not None:
+                return await self._flow(account, serial, row.txn_time)
+        return None
+
+    async def _flow(self, account: str, serial: str, credit_ms: int) -> Flow | None:
+        months = months_between(credit_ms - MS_PER_DAY, credit_ms + MS_PER_DAY)
+        return await self._statements.by_reference(BANK, account, serial, months)
+
+    async def _record(self, kind: str, account: str, serials: Sequence[str], by: Actor, remark: str,
+                      statements: Sequence[Statement], result: str) -> None:
+        await self._db.execute(NEW_SCRIPT, self._script(kind, account, serials, by, remark, _text(statements), result))
+
+    def _script(self, kind: str, account: str, serials: Sequence[str], by: Actor, remark: str, script: str,
+                result: str) -> dict[str, Any]:
+        return {"kind": kind, "our_account": account, "ccy": self._collector.accounts[account],
+                "serials": " ".join(serials)[:500], "result": "DONE" if result == DONE else "STALLED",
+                "operator": by.id, "remark": remark.strip()[:500], "script": script,
+                "created_at": self._collector.now_ms()}
+
+    def _may(self, action: str, by: Actor, remark: str) -> Refusal | None:
+        if by.role not in MAY[action]:
+            return Refusal(Code.FORBIDDEN, f"{action} is for {', '.join(MAY[action])}")
+        return None if remark.strip() else Refusal(Code.INVALID_PARAM, "a remark is needed")
+
+    def _said(self, by: Actor, account: str, handled: Handled) -> Handled:
+        self._staff(by, "icbc_incident", account, f"{handled.result}: {handled.detail}")
+        return handled
+
+    def _staff(self, by: Actor, action: str, subject: str, result: str) -> None:
+        self._trace.emit("staff", by.id, {"operator": by.id, "role": by.role, "action": action, "subject": subject,
+                                          "result": result})
+
+
+def _shifted(rows: Sequence[Row], amount: int, now: int) -> Update:
+    """What was printed with an amount that has gone is printed without it."""
+    table = icbc_bank_flow
+    return update(table).where(
+        table.c.line_group == rows[0].line_group, table.c.our_account == rows[0].our_account,
+        table.c.serial >= rows[0].serial, table.c.serial <= rows[-1].serial, table.c.deleted_at.is_(None)).values(
+        close_balance=table.c.close_balance - amount, updated_at=now)
+
+
+def _text(statements: Sequence[Statement]) -> str:
+    """The SQL as the driver gets it."""
+    return "\n".join(f"{(statement.sqlite or statement.for_sqlite())[0]};" for statement in statements)

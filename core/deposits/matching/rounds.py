@@ -1,0 +1,205 @@
+"""The matching round: every three minutes, around the clock, each connected bank by its own rules (A-55, gaps.md B-09).
+
+    entries NEW, WINDOW_WAIT, CANDIDATE + applications WAIT_MATCH  ->  `decide`  ->  a match, or a status and a reminder
+
+Each match is a transaction of its own: a round that dies in the middle has made the matches it made, and the next one
+goes on. Outside the window of its currency an entry is only reminded of; the first round inside matches it. A bank
+without rules is reported and left alone; one whose customers cannot be looked up leaves the others working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, insert, select, update
+
+from core.accounts import Accounts
+from core.alerts import clear_alert, raise_alert
+from core.calendars import Calendars
+from core.clock import MS_PER_S, Clock
+from core.deposits.applications import Applications, Apply
+from core.deposits.matching import engine
+from core.deposits.matching.engine import Candidate, Decision, decide
+from core.deposits.matching.links import AUTO, Links
+from core.deposits.matching.rules import DIMENSIONS, BankRules, Credit, Wish, credit, wish
+from core.deposits.statements import CANDIDATE, NEW, WINDOW_WAIT, Flow, Statements
+from core.domain import ApplyStatus
+from core.errors import CallFailed, OutcomeUnknown
+from core.money import Currency
+from core.settings import Settings
+from core.storage import Database, Statement, Transaction
+from core.storage.primary import smart_reminder
+from core.trace import Trace
+
+_R = smart_reminder.c
+REMINDED = Statement(select(_R.flow_id, _R.count, _R.reminded_at).where(_R.bank_type == bindparam("bank"))
+                     .order_by(_R.flow_id))
+REMIND = Statement(insert(smart_reminder))
+REMIND_AGAIN = Statement(
+    update(smart_reminder).where(_R.bank_type == bindparam("b_bank"), _R.flow_id == bindparam("b_flow"),
+                                 _R.count == bindparam("b_count"))
+    .values(count=bindparam("count"), reminded_at=bindparam("reminded_at")))
+
+OUTSIDE, NOT_UNIQUE, NOT_CERTAIN = "outside the matching window", "several applications", "not certain"
+
+
+class Rounds:
+    """Automatic matching in one core. ``banks``: those whose statements are collected here."""
+
+    def __init__(
+        self, db: Database, clock: Clock, trace: Trace, calendars: Calendars, statements: Statements,
+        applications: Applications, accounts: Accounts, links: Links, settings: Settings, banks: Sequence[str],
+        rules: Mapping[str, BankRules],
+    ) -> None:
+        self._db, self._clock, self._trace, self._calendars = db, clock, trace, calendars
+        self._statements, self._applications, self._accounts, self._links = statements, applications, accounts, links
+        self.banks, self.rules = tuple(banks), rules
+        self._best: int = settings["match.candidates"]
+        self._remind_ms: int = settings["match.reminder.every_s"] * MS_PER_S
+        self._alive_ms: int = settings["match.alive.alert_s"] * MS_PER_S
+        self._backlog: int = settings["match.backlog.alert"]
+        self._backlog_ms: int = settings["match.backlog.age_s"] * MS_PER_S
+        self._wishes: dict[int, Wish] = {}
+        self.last_ms: int | None = None  # when a round was last carried out to its end, or watching began
+        self._raised: dict[str, None] = {}
+
+    @property
+    def scheduled(self) -> dict[str, Callable[[], Awaitable[Any]]]:
+        """Job of the timetable -> what is done for it."""
+        return {"AutoMatchRound": self.run, "FlowMonitor": self.monitor}
+
+    # A round
+
+    async def run(self) -> str:
+        """One round; what it did, in words, or "" for nothing."""
+        matched, failed, waiting = 0, list[str](), None
+        for bank in self.banks:
+            flows = await self._statements.open(bank)
+            if not flows:
+                continue
+            if bank not in self.rules:
+                self._alert("MATCH-01", bank, f"{len(flows)} entries are not matched: register the bank's rules")
+                continue
+            if waiting is None:
+                waiting = await self._waiting()
+            try:
+                matched += await self._match_bank(bank, flows, waiting.get(bank, []))
+            except (CallFailed, OutcomeUnknown) as failure:
+                failed.append(f"{bank}: {failure}")
+        self.last_ms = self._clock.now_ms()
+        if failed:
+            raise CallFailed("; ".join(failed))
+        return f"{matched} matched" if matched else ""
+
+    async def _waiting(self) -> dict[str, list[Apply]]:
+        """Applications that wait for their money, by bank."""
+        found: dict[str, list[Apply]] = {}
+        for apply in await self._applications.in_status(ApplyStatus.WAIT_MATCH):
+            found.setdefault(apply.bank_type, []).append(apply)
+        known = dict.fromkeys(apply.id for applies in found.values() for apply in applies)
+        self._wishes = {id: wish for id, wish in self._wishes.items() if id in known}
+        return found
+
+    async def _match_bank(self, bank: str, flows: Sequence[Flow], applies: Sequence[Apply]) -> int:
+        now = self._clock.now_ms()
+        inside = dict.fromkeys(ccy for ccy in Currency if self._calendars.matching_gate(ccy, now).open)
+        credits, wishes = [credit_of(flow) for flow in flows], [await self.wish_of(apply) for apply in applies]
+        decisions = decide(self.rules[bank], credits, wishes, inside, self._best)
+        by_id = {apply.id: apply for apply in applies}
+        reminded = {flow: (count, at) for flow, count, at in await self._db.all(REMINDED, {"bank": bank})}
+        matched = 0
+        for flow, decision in zip(flows, decisions, strict=True):
+            if decision.outcome == engine.AUTO:
+                assert decision.wish is not None
+                matched += await self._links.match(
+                    flow, by_id[decision.wish], AUTO, ",".join(DIMENSIONS), "system") is not None
+            else:
+                await self._set_aside(flow, decision, flow.ccy in inside, reminded.get(flow.id))
+        return matched
+
+    async def wish_of(self, apply: Apply) -> Wish:
+        """The application with its customer's names, asked once as long as it waits."""
+        known = self._wishes.get(apply.id)
+        if known is None:
+            holder = await self._accounts.card_holder(apply.bank_type, apply.card_no)
+            names = (holder.en_name, holder.name) if holder is not None and holder.uid == apply.uid else ()
+            known = self._wishes[apply.id] = wish(
+                apply.id, apply.bank_type, apply.ccy, apply.amount, apply.created_at, apply.card_no, names)
+        return known
+
+    # What is not matched
+
+    async def _set_aside(self, flow: Flow, decision: Decision, inside: bool, reminded: tuple[int, int] | None) -> None:
+        """Its status, and the reminder if one is due, in one transaction."""
+        offered = decision.outcome in (engine.TIED, engine.CANDIDATES)
+        status = CANDIDATE if offered else NEW if inside else WINDOW_WAIT
+        why = "" if inside and not offered else (
+            OUTSIDE if not inside else NOT_UNIQUE if decision.outcome == engine.TIED else NOT_CERTAIN)
+        due = bool(why) and (reminded is None or self._clock.now_ms() - reminded[1] >= self._remind_ms)
+        if status == flow.status and not due:
+            return
+        async with self._db.transaction() as tx:
+            if status != flow.status and await self._statements.change(tx, flow, status=status) is None:
+                return
+            if due:
+                await self._remind(tx, flow, decision, why, reminded[0] if reminded else 0)
+
+    async def _remind(self, tx: Transaction, flow: Flow, decision: Decision, why: str, count: int) -> None:
+        now = self._clock.now_ms()
+        if count == 0:
+            await tx.execute(REMIND, {"bank_type": flow.bank_type, "flow_id": flow.id, "count": 1, "reminded_at": now})
+        elif not await tx.execute(REMIND_AGAIN, {"b_bank": flow.bank_type, "b_flow": flow.id, "b_count": count,
+                                                 "count": count + 1, "reminded_at": now}):
+            return
+        self._trace.publish(tx, "reminder", f"F{flow.id}", {
+            "flow": flow.id, "bank": flow.bank_type, "ccy": flow.ccy, "amount": flow.amount, "why": why,
+            "count": count + 1, "candidates": shown(decision.best)})
+
+    # Watching
+
+    async def wanted(self) -> dict[int, None]:
+        """Applications that an open entry may belong to, as a round would see it now: people decide about them."""
+        waiting, found = await self._waiting(), dict[int, None]()
+        for bank in self.banks:
+            flows = await self._statements.open(bank) if bank in self.rules and bank in waiting else []
+            if flows:
+                wishes = [await self.wish_of(apply) for apply in waiting[bank]]
+                for decision in decide(self.rules[bank], [credit_of(flow) for flow in flows], wishes, (), self._best):
+                    found |= dict.fromkeys(decision.all if decision.wish is None else (decision.wish,))
+        return found
+
+    async def monitor(self) -> None:
+        """FlowMonitor: DEP-04 if rounds have stopped, DEP-01 if entries pile up inside their window."""
+        now = self._clock.now_ms()
+        self.last_ms = now if self.last_ms is None else self.last_ms
+        self._hold("DEP-04", "AutoMatchRound", now - self.last_ms > self._alive_ms,
+                   f"no round has ended for {(now - self.last_ms) // MS_PER_S} s")
+        old = 0
+        for bank in self.banks:
+            old += sum(now - flow.credit_time > self._backlog_ms and self._calendars.matching_gate(flow.ccy, now).open
+                       for flow in await self._statements.open(bank))
+        self._hold("DEP-01", "statements", old > self._backlog, f"{old} entries without an owner")
+
+    def _hold(self, rule: str, key: str, wrong: bool, detail: str) -> None:
+        """Raise an alert when something becomes wrong, clear it when it is well again."""
+        if wrong:
+            self._alert(rule, key, detail)
+        elif self._raised.pop(f"{rule} {key}", self) is None:
+            clear_alert(self._trace, rule, key, detail)
+
+    def _alert(self, rule: str, key: str, detail: str) -> None:
+        if f"{rule} {key}" not in self._raised:
+            self._raised[f"{rule} {key}"] = None
+            raise_alert(self._trace, rule, key, detail)
+
+
+def credit_of(flow: Flow) -> Credit:
+    """A statement entry as matching sees it."""
+    return credit(flow.id, flow.bank_type, flow.ccy, flow.amount, flow.credit_time, flow.payer_acct, flow.en_name)
+
+
+def shown(candidates: Iterable[Candidate]) -> list[dict[str, Any]]:
+    """Candidates for an event or a screen."""
+    return [{"apply": one.wish, "fails": list(one.fails), "amount_diff": one.amount_diff, "days": one.days}
+            for one in candidates]

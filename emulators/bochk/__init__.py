@@ -1,0 +1,1 @@
+"""The emulated BOCHK: B2E interface over HTTP, S16 reports over FTP."""
