@@ -30,6 +30,7 @@ config = typer.Typer(no_args_is_help=True, help="The settings: values, sources, 
 app.add_typer(spec, name="spec")
 app.add_typer(config, name="config")
 
+Speed = Annotated[float | None, typer.Option(help="Virtual seconds per real second, 60 by default; 0 is paused.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
 
 
@@ -119,12 +120,13 @@ def _show(result: Any, folder: Path) -> None:
 def emulate(
     bank: Annotated[str, typer.Argument(help="airstar, cmb or cmbc.")],
     port: Annotated[int | None, typer.Option(
-        help="Its port, the first of several at cmb and cmbc; 0 for free ones.")] = None,
-    speed: Annotated[float | None, typer.Option(help="Virtual seconds per real second; 0 is paused.")] = None,
+        help="Its port, at some the first of several; standalone.port.BANK by default, 0 for free ones.")] = None,
+    speed: Speed = None,
     seed: Annotated[int, typer.Option(help="Seed of the bank's dice.", min=0)] = 1,
     data: Annotated[Path | None, typer.Option(help="Folder of the keys; runs/emulate-BANK by default.")] = None,
     control_port: Annotated[int | None, typer.Option(help="Of the control interface; port + 9 by default.")] = None,
-    start: Annotated[str | None, typer.Option(help="'2026-03-12 09:00' (Hong Kong time), or 'now'.")] = None,
+    start: Annotated[str | None, typer.Option(
+        help="'now' or a Hong Kong time; '2026-03-12 09:00' by default.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
     customers: Annotated[Path | None, typer.Option(help="YAML file with a list under customers:.")] = None,
     always_open: Annotated[bool, typer.Option("--always-open", help="No service window, no maintenance.")] = False,
@@ -144,7 +146,7 @@ def emulate(
 @app.command()
 def serve(
     scenario: Annotated[str | None, typer.Argument(help="A name or a path; normal_day by default.")] = None,
-    speed: Annotated[float | None, typer.Option(help="Virtual seconds per real second; 0 is paused.")] = None,
+    speed: Speed = None,
     port: Annotated[int | None, typer.Option(help="Of the HTTP interface; 8080 by default, 0 for a free one.")] = None,
     paused: Annotated[bool, typer.Option("--paused", help="Begin with the clock standing still.")] = False,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,

@@ -179,9 +179,9 @@ def serve_scenario(
     overlay: Mapping[str, Any], as_json: bool,
 ) -> None:
     """Serve a scenario until a signal comes; what is absent is taken from the settings ``standalone.*``."""
-    settings = Settings()
     known = names()
-    loaded = load(scenario or settings["standalone.serve.scenario"], known, seed=seed, overlay=overlay)
+    loaded = load(scenario or Settings(overlay)["standalone.serve.scenario"], known, seed=seed, overlay=overlay)
+    settings = Settings(loaded.settings)
     serve(lambda loop: paced_world(loaded, known, loop), speed=speed_of(settings, speed),
           host=host or settings["standalone.host"],
           port=port_of(settings["standalone.serve.port"] if port is None else port, "--port"),

@@ -71,6 +71,13 @@ def from_yyyymmdd(number: int) -> date:
     return date(number // 10_000, number // 100 % 100, number % 100)
 
 
+def hkt_texts(ms: int) -> tuple[str, str]:
+    """(YYYYMMDD, HHMMSS), Hong Kong time: how bank messages are stamped, one after the other."""
+    second = (ms + _HKT_MS) // MS_PER_S % 86_400
+    minute = second // 60
+    return str(yyyymmdd(hkt_date(ms))), f"{minute // 60:02d}{minute % 60:02d}{second % 60:02d}"
+
+
 def show_time(ms: int) -> str:
     """24-hour Hong Kong time with milliseconds, for people."""
     return hkt(ms).strftime("%Y-%m-%d %H:%M:%S.") + f"{ms % 1000:03d}"

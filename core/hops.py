@@ -7,8 +7,9 @@ Rules
   write-back.
 * A hop is one stretch of work of one service: a call from another service, an exchange with a bank, the run of a job,
   a push taken, a request of the App or of staff. When it ends it is told as a ``hop`` event under the trace id.
-* A hop inside another belongs to the same deposit or withdrawal. Where that is found out on the way (the Apply is
-  created, the Procedure is read) `belongs_to` says so. What belongs to none, such as a mandate, is not told.
+* Hops are numbered. One that is part of another names it (``in``), and belongs to the same deposit or withdrawal; where
+  that is found out on the way (the Apply is created, the Procedure is read) `belongs_to` says so. What belongs to none,
+  such as a mandate, is not told.
 * Tables are recorded, not declared: each statement names its own to the hop in which it runs, the innermost.
 * A poll that found nothing new is not told, nor is the run that asked (``jobs.trace_polls`` tells them as well).
 * A core that dies tells nothing of what it was doing.
@@ -60,23 +61,23 @@ class Hop:
     """``with Hop(trace, "deposit.submit", "deposit", of=""): …``: one hop, told when the block ends.
 
     ``of``: the trace id; "" if only the block finds it out; None for that of the enclosing hop.
-    ``outcome``: ok, or what the block says; unknown, refused or failed if it raises. ``quiet``: nothing new was found.
+    ``quiet``: nothing new was found; the block says so.
     """
 
-    __slots__ = ("_began_us", "_outer", "_trace", "call", "outcome", "quiet", "service", "tables", "trace_id")
+    __slots__ = ("_before", "_began_us", "_outer", "_trace", "call", "number", "quiet", "service", "tables", "trace_id")
 
     def __init__(self, trace: Trace, call: str, service: str, of: str | None = None) -> None:
-        outer = _under_way.get()
-        self._trace, self.call, self.service, self._outer = trace, call, service, outer
-        if of is not None:
-            self.trace_id = of
-        else:
-            self.trace_id = outer.trace_id if outer is not None else ""
+        self._trace, self.call, self.service = trace, call, service
+        self._before = _under_way.get()
+        self._outer = self._before if of is None else None
+        self.trace_id: str = of or (self._outer.trace_id if self._outer is not None else "")
         self.tables: dict[str, None] = {}
-        self.outcome, self.quiet = "ok", False
+        self.quiet = False
 
     def __enter__(self) -> Hop:
-        self._began_us = self._trace.now_us()
+        trace = self._trace
+        trace.hops = self.number = trace.hops + 1
+        self._began_us = trace.now_us()
         _under_way.set(self)
         return self
 
@@ -84,15 +85,17 @@ class Hop:
                  traceback: TracebackType | None) -> None:
         if kind is GeneratorExit:  # a coroutine that is thrown away, outside its task
             return
-        _under_way.set(self._outer)
-        self._outer = None  # who remembers this hop must not remember all that came before
-        if self.quiet and not self._trace.polls:
+        outer = self._outer
+        _under_way.set(self._before)
+        self._before = self._outer = None  # who remembers this hop must not remember all that came before
+        if not self.trace_id or (self.quiet and not self._trace.polls):
             return
-        outcome = self.outcome if kind is None else _outcome(kind)
-        if self.trace_id and outcome:
+        outcome = "ok" if kind is None else _outcome(kind)
+        if outcome:
             self._trace.emit("hop", self.trace_id, {
-                "service": self.service, "call": self.call, "tables": list(self.tables),
-                "us": self._trace.now_us() - self._began_us, "outcome": outcome})
+                "hop": self.number, "in": outer.number if outer is not None else None, "service": self.service,
+                "call": self.call, "tables": list(self.tables), "us": self._trace.now_us() - self._began_us,
+                "outcome": outcome})
 
     def belongs_to(self, trace_id: str) -> None:
         """Found out what this is done for; so is what it is a part of."""
@@ -121,6 +124,17 @@ def belongs_to(trace_id: str) -> None:
     hop = _under_way.get()
     if hop is not None:
         hop.belongs_to(trace_id)
+
+
+def tell_exchange(trace: Trace, bank: str, message: str, began_us: int, outcome: str) -> None:
+    """An exchange with a bank has ended: a hop of the service that speaks with that bank. It touches no table, and has
+    the answer as its outcome."""
+    hop = _under_way.get()
+    if hop is not None and hop.trace_id and (outcome != "PENDING" or trace.polls):
+        trace.hops += 1
+        trace.emit("hop", hop.trace_id, {
+            "hop": trace.hops, "in": hop.number, "service": LINES[bank], "call": f"{bank}.{message}", "tables": [],
+            "us": trace.now_us() - began_us, "outcome": outcome})
 
 
 def trace_of(names: Mapping[str, Any]) -> str:

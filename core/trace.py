@@ -62,10 +62,11 @@ class Committing(Protocol):
 class Trace:
     """Numbers events and hands each to every sink, in order."""
 
-    __slots__ = ("_n", "_sinks", "now_us", "polls")
+    __slots__ = ("_n", "_sinks", "hops", "now_us", "polls")
 
     def __init__(self, clock: Clock, *sinks: Sink) -> None:
         self.now_us: Callable[[], int] = clock.now_us
+        self.hops = 0  # how many have begun
         self.polls = False  # whether polls that found nothing new are told as hops
         self._sinks: list[Sink] = list(sinks)
         self._n = 0

@@ -31,6 +31,7 @@ SIZE_LIMIT = 292_000
 CHART_POINTS = 300
 OPEN_SHOWN = 40
 HISTORY_SHOWN = 30
+HOPS_SHOWN = 40
 PANELS = 9
 
 _HERE = Path(__file__).resolve().parent
@@ -533,8 +534,28 @@ def _way(page: Page, procedure: Procedure) -> str:
     return (f"<div class=pad>{facts}</div>"
             + table([("Time", "m"), ("From", ""), ("To", ""), ("Row", "m"), ("Operator", ""), ("Remark", "w"),
                      ("Stayed", "n")], rows) + left(more, "step")
+            + _hops(page, procedure.trace)
             + f'<div class="d-{machine.name}">'
             + diagrams.overlay(machine.drawing, machine.prefix, visits, procedure.state) + "</div>")
+
+
+def _hops(page: Page, trace: str) -> str:
+    """What each service did for it, below a line that opens."""
+    hops = page.model.hops(trace)
+    if not hops:
+        return ""
+    half = HOPS_SHOWN // 2
+    shown = hops if len(hops) <= HOPS_SHOWN else [*hops[:half], *hops[-half:]]
+    rows: list[list[Cell]] = [
+        [clock_ms(hop.t_us, page.day), hop.service,
+         Html(f'<span class=i{min(hop.depth, 4)}>{text(hop.call, 60)}</span>'), hop.tables,
+         "" if hop.outcome in ("ok", "") else hop.outcome.lower(), duration(hop.us)] for hop in shown]
+    services = len({hop.service for hop in hops})
+    more = len(hops) - len(shown) + page.model.hops_left_out(trace)
+    return (f"<details class=more><summary>Trace {text(trace)}: {plural(len(hops), 'hop')} of "
+            f"{plural(services, 'service')}</summary>"
+            + table([("Began", "m"), ("Service", ""), ("Call", "m"), ("Tables", "w"), ("Outcome", ""), ("Took", "n")],
+                    rows) + left(more, "hop") + "</details>")
 
 
 def _step(step: Step, steps: Sequence[Step], end_us: int, day: str) -> list[Cell]:

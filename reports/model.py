@@ -28,6 +28,7 @@ Data = dict[str, Any]
 MACHINES = {"cash_deposit": "deposit", "cash_withdraw": "withdraw"}
 SLOWEST_KEPT = 20
 FLOWS_KEPT = 400
+HOPS_KEPT = 400
 TEXT_KEPT = 200
 LIST_KEPT = 1_000
 BUCKETS_KEPT = 4_096
@@ -35,6 +36,7 @@ WIDTHS_S = (60, 300, 900, 3_600, 14_400, 86_400)
 """Bucket widths, each a multiple of the one before: widening is adding up."""
 _HKT_US = 8 * 3_600 * US_PER_S
 _FIELDS = 5
+_HOP_FIELDS = 8
 
 
 def percentile(ordered: array[int] | list[int], share: float) -> int:
@@ -71,17 +73,29 @@ class Step(NamedTuple):
     remark: str
 
 
+class Hop(NamedTuple):
+    """What one service did for a deposit or withdrawal, from ``t_us`` on for ``us`` microseconds."""
+
+    t_us: int
+    us: int
+    depth: int  # how many others it is part of
+    service: str
+    call: str
+    tables: str
+    outcome: str
+
+
 class Procedure:
     """A Procedure as the report needs it: where it stands, since when, and how long it took."""
 
     __slots__ = ("amount", "ccy", "channel", "created_us", "ended_us", "flows", "id", "left_out", "machine",
-                 "reason", "settled_us", "since_us", "started_us", "state", "uid")
+                 "reason", "settled_us", "since_us", "started_us", "state", "trace", "uid")
 
     def __init__(self, number: int, machine: str, t_us: int) -> None:
         self.id, self.machine = number, machine
         self.created_us = self.started_us = self.since_us = t_us
         self.settled_us = self.ended_us = -1
-        self.channel = self.ccy = self.uid = self.reason = ""
+        self.channel = self.ccy = self.uid = self.reason = self.trace = ""
         self.state = ""
         self.amount = self.left_out = 0
         self.flows: array[int] = array("q")
@@ -306,6 +320,8 @@ class RunModel:
         self._words: dict[str, int] = {"": 0}
         self._texts: list[str] = [""]
         self._wishes: dict[str, tuple[int, str]] = {}
+        self._hops: dict[str, array[int]] = {}
+        self._hops_left_out: Counter[str] = Counter()
         self._starts: dict[int, int] = {}
         self._job_states: dict[str, str] = {}
         self._open_alerts: dict[tuple[str, str], int] = {}
@@ -313,7 +329,7 @@ class RunModel:
         self._closed_gates: dict[str, int] = {}
         self._readers: dict[str, Callable[[Event], None]] = {
             "run": self._on_run, "apply": self._on_apply, "task": self._on_task, "procedure": self._on_procedure,
-            "refused": self._on_refused, "note": self._on_note, "posting": self._on_posting,
+            "refused": self._on_refused, "note": self._on_note, "hop": self._on_hop, "posting": self._on_posting,
             "bank.request": self._on_request, "bank.reply": self._on_reply, "bank.book": self._on_book,
             "bank.gate": self._on_gate, "bank.line": self._on_line, "bank.push": self._on_push,
             "recovery": self._on_recovery, "job": self._on_job, "fault": self._on_fault, "staff": self._on_staff,
@@ -369,7 +385,7 @@ class RunModel:
         found = self.procedures[number] = Procedure(number, machine, t_us)
         found.channel = self._texts[self._word(data.get("channel") or machine)]
         found.ccy, found.amount = self._texts[self._word(data.get("ccy"))], int(data.get("amount") or 0)
-        found.uid = str(data.get("uid") or "")
+        found.uid, found.trace = str(data.get("uid") or ""), str(data.get("trace") or "")
         found.started_us = min(t_us, self._starts.pop(number, t_us))
         self.buckets.add(t_us, 1, "started", machine)
         return found
@@ -433,6 +449,36 @@ class RunModel:
             yield Step(t_us, texts[row], state, texts[end], texts[operator], texts[remark])
             if row:
                 state = texts[end]
+
+    # --- hops -----------------------------------------------------------------------------------------------------
+
+    def _on_hop(self, event: Event) -> None:
+        _, t_us, _, trace, data = event
+        kept = self._hops.get(trace)
+        if kept is None:
+            kept = self._hops[trace] = array("q")
+        elif len(kept) >= HOPS_KEPT * _HOP_FIELDS:
+            self._hops_left_out[trace] += 1
+            return
+        word, us = self._word, data["us"]
+        kept.extend((t_us - us, data["hop"], data["in"] or 0, us, word(data["service"]), word(data["call"]),
+                     word(", ".join(data["tables"])), word(data["outcome"])))
+
+    def hops(self, trace: str) -> list[Hop]:
+        """The hops under a trace id in the order in which they began."""
+        kept, texts = self._hops.get(trace, ()), self._texts
+        places = sorted(range(0, len(kept), _HOP_FIELDS), key=lambda at: (kept[at], kept[at + 1]))
+        depths: dict[int, int] = {}
+        told = []
+        for at in places:
+            t_us, number, outer, us, *words = kept[at:at + _HOP_FIELDS]
+            depths[number] = depths[outer] + 1 if outer in depths else 0
+            told.append(Hop(t_us, us, depths[number], *(texts[word] for word in words)))
+        return told
+
+    def hops_left_out(self, trace: str) -> int:
+        """How many hops under a trace id were too many to be kept."""
+        return self._hops_left_out[trace]
 
     # --- wishes of customers ------------------------------------------------------------------------------------
 

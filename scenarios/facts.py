@@ -16,8 +16,14 @@ Who = str | int
 
 INSTRUCTIONS = ("deposit", "withdraw")
 """Messages to a bank that order it to move money, whichever bank it is."""
+SYSTEM = "system"
+"""Who moves a Procedure when no person does."""
 _OF_PROCEDURE = re.compile(r"P\d+:")
 """How the idempotency keys of SBA's postings begin."""
+
+
+Money = tuple[str, int]
+"""(ccy, minor units)."""
 
 
 class _Wish(NamedTuple):
@@ -28,12 +34,14 @@ class _Wish(NamedTuple):
     status: str
     procedure: int | None
     ref: str
+    money: Money
 
 
 class _Flow(NamedTuple):
     uid: int
     channel: str
     state: str
+    money: Money
 
 
 class RunFacts:
@@ -49,13 +57,14 @@ class RunFacts:
         self._wished: dict[tuple[str, int], list[int]] = {}
         self._histories: dict[int, list[Step]] = {}
         self._refs: dict[int, list[str]] = {}
-        self._effects: dict[str, list[str]] = {}
+        self._effects: dict[str, list[tuple[str, Money]]] = {}
         self._sendings: Counter[str] = Counter()
         self._lines: Counter[tuple[str, str, str]] = Counter()
         self._recovered: Counter[str] = Counter()
         self._foreign: Counter[tuple[int, str]] = Counter()
         self._alerts: Counter[tuple[str, str]] = Counter()
         self._contradicted: dict[str, None] = {}
+        self._decided: dict[str, None] = {}  # subjects of which a person said what became of the money
         self._jobs: dict[int, tuple[str, str, int]] = {}
         self._notices: Counter[tuple[str, int]] = Counter()
         self._refusals: Counter[tuple[str, str]] = Counter()
@@ -74,7 +83,10 @@ class RunFacts:
 
     def _on_procedure(self, event: Event) -> None:
         data = event[4]
-        self._procedures[data["biz"]][data["id"]] = _Flow(data["uid"], data["channel"], data["to"])
+        self._procedures[data["biz"]][data["id"]] = _Flow(
+            data["uid"], data["channel"], data["to"], (data["ccy"], data["amount"]))
+        if data["operator"] != SYSTEM and data["from"].startswith("pending("):
+            self._decided[event[3]] = None
         if data["uid"] in self._followed:
             self._histories.setdefault(data["id"], []).append(
                 Step(data["to"], event[1] // 1000, data["date"], data["reason"]))
@@ -87,7 +99,8 @@ class RunFacts:
             self._wished.setdefault((kind, data["uid"]), []).append(number)
         channel = data["bank"] if kind == "apply" else _channel_key(data)
         procedure = data["procedure"] if data["procedure"] is not None else known.procedure if known else None
-        self._wishes[kind][number] = _Wish(data["uid"], channel, data["status"], procedure, data.get("ref", ""))
+        self._wishes[kind][number] = _Wish(
+            data["uid"], channel, data["status"], procedure, data.get("ref", ""), (data["ccy"], data["amount"]))
 
     def _on_note(self, event: Event) -> None:
         if event[4]["fact"] == "INSTRUCTED":
@@ -110,7 +123,8 @@ class RunFacts:
         self._refusals[event[4]["operation"], event[4]["code"]] += 1
 
     def _on_book(self, event: Event) -> None:
-        self._effects.setdefault(event[4]["ref"], []).append(event[4]["op"])
+        data = event[4]
+        self._effects.setdefault(data["ref"], []).append((data["op"], (data["ccy"], data["amount"])))
 
     def _on_request(self, event: Event) -> None:
         if event[4]["message"] in INSTRUCTIONS:
@@ -187,7 +201,7 @@ class RunFacts:
         return self._balance(customer, ccy)
 
     def bank_effects(self, target: Target, op: str | None) -> int:
-        return sum(op in (None, done) for ref in self._references_of(target) for done in self._effects.get(ref, []))
+        return sum(op in (None, done) for ref in self._references_of(target) for done in self.effects(ref))
 
     def sendings(self, target: Target) -> int:
         return sum(self._sendings[ref] for ref in self._references_of(target))
@@ -218,22 +232,27 @@ class RunFacts:
 
     def effects(self, ref: str) -> list[str]:
         """Operations of the bank's book under a reference, in order."""
-        return self._effects.get(ref, [])
+        return [op for op, _ in self._effects.get(ref, [])]
 
-    def applied(self, bank: str) -> Iterator[tuple[int, str, str, int | None]]:
-        """(id, status, reference, Procedure) of every deposit application at a bank."""
+    def moved(self, ref: str, op: str) -> Money | None:
+        """The money of an operation of the bank's book, None if there is none."""
+        return dict(self._effects.get(ref, [])).get(op)
+
+    def applied(self, bank: str) -> Iterator[tuple[int, str, str, int | None, Money]]:
+        """(id, status, reference, Procedure, money) of every deposit application at a bank."""
         for number, wish in self._wishes["apply"].items():
             if wish.channel == bank:
-                yield number, wish.status, wish.ref, wish.procedure
+                yield number, wish.status, wish.ref, wish.procedure, wish.money
 
-    def instructed(self) -> Iterator[tuple[int, str, list[str]]]:
-        """(id, state, references) of every withdrawal Procedure for which a bank instruction exists."""
+    def instructed(self) -> Iterator[tuple[int, str, list[str], Money]]:
+        """(id, state, references, money) of every withdrawal Procedure for which a bank instruction exists."""
         for procedure, refs in self._refs.items():
-            yield procedure, self._procedures["cash_withdraw"][procedure].state, refs
+            flow = self._procedures["cash_withdraw"][procedure]
+            yield procedure, flow.state, refs, flow.money
 
     def contradicted(self, subject: str) -> bool:
-        """Whether an alert says that the bank contradicts what a person decided."""
-        return subject in self._contradicted
+        """Whether an alert says that the bank contradicts what a person decided; a machine decides by the bank's word."""
+        return subject in self._contradicted and subject in self._decided
 
     def alerts(self, rule: str | None, severity: str | None) -> int:
         return sum(n for (a, b), n in self._alerts.items() if rule in (None, a) and severity in (None, b))

@@ -46,7 +46,8 @@ SENDERS = Statement(select(queue.c.payload).where(
     queue.c.event.in_(("AsbBstTransfer", "AsbBstCreateFromBankJob")), queue.c.state != int(JobState.DONE))
     .order_by(queue.c.id))
 TRANSFERS = Statement(select(bst_transfer.c.transfer_ref).order_by(bst_transfer.c.bank, bst_transfer.c.transfer_ref))
-PUSHED = Statement(select(bst_push.c.transfer_ref).order_by(bst_push.c.bank, bst_push.c.push_seq))
+PUSHED_DEPOSITS = Statement(select(bst_push.c.transfer_ref).where(bst_push.c.kind == "DEPOSIT")
+                            .order_by(bst_push.c.bank, bst_push.c.push_seq))
 
 # Statuses of an Apply under which the bank may have collected although we have not credited.
 _COLLECTED_NOT_CREDITED = ("INIT", "CREDITING", "REJECTED")
@@ -80,12 +81,13 @@ async def _totals(world: World) -> list[Finding]:
 async def _strangers(world: World) -> list[Finding]:
     """Movements at the banks under references that our books do not know. A reference is known from its Apply, or from
     the Procedure that gave the instruction; while its job is not done, from the job. Of a socket bank we also know what
-    we have noted as a transfer or kept of its pushes; what it could not tell us yet is under way."""
+    we have noted as a transfer, and the deposits that it told us of, credited or not; what it could not tell us yet is
+    under way."""
     facts, primary = world.facts, world.databases.primary
-    known = dict.fromkeys(ref for bank in world.banks for _, _, ref, _ in facts.applied(bank))
-    known |= dict.fromkeys(ref for _, _, refs in facts.instructed() for ref in refs)
+    known = dict.fromkeys(ref for bank in world.banks for _, _, ref, _, _ in facts.applied(bank))
+    known |= dict.fromkeys(ref for _, _, refs, _ in facts.instructed() for ref in refs)
     known |= dict.fromkeys(orjson.loads(row[0])["ref"] for row in await primary.all(SENDERS, {}))
-    for table in (TRANSFERS, PUSHED):
+    for table in (TRANSFERS, PUSHED_DEPOSITS):
         known |= dict.fromkeys(row[0] for row in await primary.all(table, {}))
     known |= dict.fromkeys(ref for bank in world.banks.values() for ref in bank.untold())
     return [("one_bank_effect", f"the bank did {' and '.join(facts.effects(ref))} under {ref}, which our books do not "
@@ -111,24 +113,29 @@ async def _databases(world: World) -> list[Finding]:
 
 def _deposits(world: World) -> Iterator[Finding]:
     applied = (one for bank in world.banks for one in world.facts.applied(bank))
-    for apply_id, status, ref, procedure in applied:
+    for apply_id, status, ref, procedure, money in applied:
         done = world.facts.effects(ref)
         kept = "collect" in done and "refund_collect" not in done
         subject = f"P{procedure}" if procedure is not None else "run"
         if status == "DONE" and "collect" not in done:
             yield "books_agree", f"A{apply_id} is credited; the bank collected nothing under {ref}", subject
+        elif status == "DONE" and (collected := world.facts.moved(ref, "collect")) != money:
+            yield "books_agree", f"A{apply_id} is credited with {money}; the bank collected {collected}", subject
         given_up = status == "REJECTED" and procedure is None
         if kept and (given_up or status not in (*_COLLECTED_NOT_CREDITED, "DONE")):
             yield "books_agree", f"the bank keeps {ref}; A{apply_id} is {status}", subject
 
 
 def _withdrawals(world: World) -> Iterator[Finding]:
-    for procedure, state, refs in world.facts.instructed():
+    for procedure, state, refs, money in world.facts.instructed():
         paid = [ref for ref in refs if "pay" in world.facts.effects(ref)]
         subject = f"P{procedure}"
         if len(paid) > 1:
             yield "one_bank_effect", f"{subject} was paid under {' and '.join(paid)}", subject
         if state == "end_ok(transfer_done)" and not paid:
             yield "books_agree", f"{subject} is {state}; the bank paid nothing under {', '.join(refs)}", subject
+        for ref in paid:
+            if (sent := world.facts.moved(ref, "pay")) != money:
+                yield "books_agree", f"{subject} is of {money}; the bank paid {sent} under {ref}", subject
         if state in ("end_reject", "end_cancel") and paid and not world.facts.contradicted(subject):
             yield "books_agree", f"{subject} is {state}; the bank paid under {paid[0]}", subject

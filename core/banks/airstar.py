@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from core.clock import US_PER_MS, Clock
 from core.domain import MandateStatus, Market
 from core.errors import InvalidAmount, OutcomeUnknown
-from core.hops import LINES, Hop
+from core.hops import tell_exchange
 from core.money import format_wire, parse_wire
 from core.trace import Trace
 from core.wire.airstar import (
@@ -270,20 +270,6 @@ class AirstarGateway:
         reading: Callable[[Reply], Answer],
     ) -> Answer:
         """One exchange, traced at both ends; the one place where the bank's silence and noise become an answer."""
-        with Hop(self._trace, f"{BANK}.{message}", LINES[BANK]) as hop:
-            answer = await self._exchanged(message, request, ref, request_id, attempt, reading)
-            hop.outcome, hop.quiet = answer.outcome.lower(), answer.outcome is Outcome.PENDING
-            return answer
-
-    async def _exchanged(
-        self,
-        message: str,
-        request: Request,
-        ref: str,
-        request_id: str,
-        attempt: int,
-        reading: Callable[[Reply], Answer],
-    ) -> Answer:
         emit = self._trace.emit
         emit("bank.request", ref, {"bank": BANK, "message": message, "ref": ref, "request_id": request_id,
                                    "attempt": attempt, "outcome": "", "code": 0, "ms": 0})  # fmt: skip
@@ -297,6 +283,7 @@ class AirstarGateway:
                                  "request_id": answer.request_id or request_id, "attempt": attempt,
                                  "outcome": answer.outcome.value, "code": answer.code,
                                  "ms": (self._clock.now_us() - began_us) // US_PER_MS})  # fmt: skip
+        tell_exchange(self._trace, BANK, message, began_us, answer.outcome)
         return answer
 
 

@@ -4,8 +4,9 @@
   one that is garbled, contradicts its own trailer or its name, or is of S14 is refused whole, with line and reason
   (S16-04), and nothing of it is used.
 * A record and a statement entry are the same if the record's reference, without its first five characters and leading
-  zeros, is the entry's seq_no without leading zeros, on the same account. The bank may count anew: so currency,
-  direction and amount must agree too, and the entry lie within some days; among several the nearest day decides.
+  zeros, is the entry's seq_no without leading zeros, on the same account. The bank may count anew, and the entry may
+  come hours after the report: so currency, direction and amount must agree too, and the moment to some minutes; else a
+  payment would get the account of another.
 * The entry gets balance and account number, and the name if it has none (BOCHK-S16-02, -03).
 * S16-02 tells of a reference that can name no entry at once, and of one that has found none when `uncorrelated_s` have
   passed *and* the statements of its time have been converted: with three conversions a day (A-50) most reports are here
@@ -21,7 +22,7 @@ from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 
 from core.alerts import clear_alert, raise_alert
 from core.banks.bochk import BANK, S16File, S16Files
-from core.clock import MS_PER_DAY, MS_PER_S, US_PER_MS, hkt_date, show_time
+from core.clock import MS_PER_DAY, MS_PER_S, US_PER_MS, show_time
 from core.deposits.collection import StatementRoom
 from core.deposits.statements import OPEN, Flow, month_at, month_of, months_between
 from core.errors import OutcomeUnknown
@@ -88,7 +89,7 @@ class S16Room:
         self._accounts = dict.fromkeys(accounts.values())
         settings = room.settings
         self._rollback: bool = settings["bochk.s16.s14_rollback"]
-        self._days_ms = settings["bochk.s16.days"] * MS_PER_DAY
+        self._apart_ms = settings["bochk.s16.apart_s"] * MS_PER_S
         self._known: dict[str, str] = {}
         self._partial: dict[str, str] = {}
         self._last: dict[str, int] = {}
@@ -222,12 +223,9 @@ class S16Room:
 
     async def _entry_of(self, record: Loose) -> Flow | None:
         """The one entry that the record tells of; None if there is none, or no telling which."""
-        since, until = record.txn_time - self._days_ms, record.txn_time + self._days_ms
+        since, until = record.txn_time - self._apart_ms, record.txn_time + self._apart_ms + 1
         found = [flow for flow in await self._with_seq(record, since, until)
                  if (flow.ccy, flow.dr_cr, flow.amount) == (record.ccy, record.dr_cr, record.amount)]
-        if len(found) > 1:
-            day = hkt_date(record.txn_time)
-            found = [flow for flow in found if hkt_date(flow.credit_time) == day]
         return found[0] if len(found) == 1 else None
 
     async def _with_seq(self, record: Loose, since: int, until: int) -> list[Flow]:

@@ -30,7 +30,7 @@ from core.orchestration.requests import check_wish
 from core.settings import Settings
 from core.storage import Database, Sequence, Transaction
 from core.trace import Trace
-from core.wire.socket.messages import DepositPush
+from core.wire.socket.messages import TIMEOUT, DepositPush
 
 TRANS_TYPE = {"cmb": 301, "cmbc": 302}
 
@@ -48,7 +48,7 @@ class SocketDeposits:
         self._transfers, self._crediting, self._accounts = transfers, crediting, accounts
         self._names = JOBS[bank]
         self._currencies: list[str] = settings[f"socket.{bank}.currencies"]
-        self._sending = Sending(bank, gateway, calendars, clock, settings)
+        self._sending = Sending(bank, gateway, calendars, clock, settings, late_code=TIMEOUT)
         self.references = Sequence(db, bank)
 
     @property
@@ -104,7 +104,8 @@ class SocketDeposits:
             return await self._gateway.collect(apply.bank_ref_id, customer, apply.market, apply.ccy, apply.amount,
                                                attempt)
 
-        outcome = await self._sending.run(job, send)
+        # No money of the customer's waits with us: what the bank does not know when people would be told has failed.
+        outcome = await self._sending.run(job, send, cutoff_ms=job.payload["until"] or None)
         if isinstance(outcome, Answer):
             return await self.settle(job, transfer, outcome)
         if isinstance(outcome, Exhausted):

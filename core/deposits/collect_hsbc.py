@@ -118,13 +118,12 @@ class HsbcCollector:
     async def keep_dropped(self, name: str, content: bytes) -> None:
         """The bank has dropped a whole file: it is kept when this returns."""
         await self._keep(PUSH, name, self._clock.now_us(), content)
+        self._trace.emit("bank.push", name, {"bank": BANK, "message": "mt910", "ref": name, "push_seq": 0, "code": 0})
 
     async def rung(self, name: str) -> bool:
         """The bank says that it has dropped a file; False if it has not."""
         if await self._db.first(BY_NAME, {"source": PUSH, "name": name}) is None:
             return False
-        self._trace.emit("bank.push", name, {
-            "bank": BANK, "message": "mt910", "ref": name, "push_seq": 0, "code": 0})
         assert self._spawn is not None
         self._spawn(self.take_waiting())
         return True

@@ -26,7 +26,7 @@ from core.alerts import clear_alert, raise_alert
 from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Exchange, IcbcLine, Identity, Lines, Told
 from core.clock import MS_PER_DAY, MS_PER_S, hkt_date, hkt_midnight_ms
 from core.deposits.collection import StatementRoom
-from core.deposits.icbc_flows import Book, Break, Compared, Row, break_of, compared, ghosts_among, is_whole, suggested
+from core.deposits.icbc_flows import Book, Break, Compared, Row, breaks_of, compared, ghosts_among, is_whole, suggested
 from core.deposits.statements import Flow, months_between
 from core.errors import BankFault, CallFailed, OutcomeUnknown
 from core.money import show
@@ -81,7 +81,8 @@ class IcbcCollector:
         self._failures = settings["icbc.pull.failures"]
         self._route_ms = settings["icbc.route.after_s"] * MS_PER_S
         self._lags = (settings["icbc.lag.defer_s"], settings["icbc.lag.alert_s"])
-        self._chain_days, self._back_days = settings["icbc.chain.days"], settings["icbc.pull.back_days"]
+        self._chain_days: int = settings["icbc.chain.days"]
+        self._back_days: int = settings["icbc.pull.back_days"]
         room.statements.on_use[BANK] = self._used
 
     def _line(self, group: str, exchange: Exchange) -> IcbcLine:
@@ -264,7 +265,7 @@ class IcbcCollector:
     async def feed(self, account: str) -> int:
         """Give matching what the routed group has kept and nobody has taken yet."""
         chain = await self.book.chain(self.route, account, self.window_ms())
-        ghosts = ghosts_among(chain)
+        ghosts = ghosts_among(chain, await self.book.anchors(self.route, account))
         entries = [entry_of(account, row.told) for row in chain if row.id not in ghosts]
         taken = await self.room.statements.take(BANK, entries, f"routed {self.route}")
         return taken.accepted
@@ -279,7 +280,8 @@ class IcbcCollector:
         """Verify a chain, from a serial on if nothing before it is in doubt; raises or clears the group's alert."""
         rows = await (self.book.after(group, account, begin) if begin else
                       self.book.chain(group, account, self.window_ms()))
-        broken = break_of(rows)
+        found = breaks_of(rows, await self.book.anchors(group, account))
+        broken = found[0] if found else None
         known = self.open.get((group, account))
         if broken is not None and (known is None or known.row.id != broken.row.id):
             self.open[group, account] = broken

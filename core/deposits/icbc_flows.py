@@ -7,11 +7,13 @@ Rules (tasks-and-monitoring.md §4; gaps.md B-21), before any code:
 * *Twin*: same time, amount and remark as a row that was there before, another serial: the group cannot tell whether it
   is one payment or two (type 3), and does not keep it. Rows that come in one answer are told apart by their serials.
 * A row that the bank deleted keeps its place with ``deleted_at``; the chain passes over it.
+* Where a person has set a row's balance, the chain begins anew at it: what is missing before it is accounted for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, insert, select, update
@@ -71,8 +73,12 @@ PRINT = Statement(update(_T).where(_T.c.id == bindparam("b_id")).values(
 USE = Statement(update(_T).where(
     _T.c.our_account == bindparam("b_account"), _T.c.serial == bindparam("b_serial")).values(
     is_used=bindparam("is_used"), updated_at=bindparam("updated_at")))
+SET_BALANCES = Statement(select(icbc_script.c.serials, icbc_script.c.balance).where(
+    icbc_script.c.kind == "BALANCE", icbc_script.c.line_group == bindparam("b_group"),
+    icbc_script.c.our_account == bindparam("b_account")).order_by(icbc_script.c.id))
 NEW_SCRIPT = Statement(insert(icbc_script).values({name: bindparam(name) for name in (
-    "kind", "our_account", "ccy", "serials", "result", "operator", "remark", "script", "created_at")}))
+    "kind", "line_group", "our_account", "balance", "ccy", "serials", "result", "operator", "remark", "script",
+    "created_at")}))
 
 
 class Break(NamedTuple):
@@ -88,22 +94,21 @@ class Break(NamedTuple):
         return self.row.close_balance == self.expected - self.row.credit + self.row.debit
 
 
-def break_of(rows: Iterable[Row]) -> Break | None:
-    """The first break in a chain of live rows in the order of serials; the first row is its beginning."""
-    found = breaks_of(rows)
-    return found[0] if found else None
+Anchors = Mapping[str, int]
+"""Serial -> the balance that a person has set for it."""
+_NO_ANCHORS: Final[Anchors] = {}
 
 
-def breaks_of(rows: Iterable[Row]) -> list[Break]:
-    """All breaks; behind each the chain goes on from the balance that the row says."""
+def breaks_of(rows: Iterable[Row], anchors: Anchors = _NO_ANCHORS) -> list[Break]:
+    """All breaks in a chain of live rows in the order of serials; the first row is its beginning, and behind each break
+    it goes on from the balance that the row says."""
     found: list[Break] = []
     before: Row | None = None
     for row in rows:
-        if before is not None:
+        if before is not None and anchors.get(row.serial) != row.close_balance:
             expected = before.close_balance + row.credit - row.debit
             if expected != row.close_balance:
-                new_day = hkt_date(before.txn_time) != hkt_date(row.txn_time)
-                found.append(Break(row, expected, new_day))
+                found.append(Break(row, expected, hkt_date(before.txn_time) != hkt_date(row.txn_time)))
         before = row
     return found
 
@@ -117,9 +122,51 @@ def is_whole(records: Sequence[Told], before: int | None) -> bool:
     return True
 
 
-def ghosts_among(rows: Iterable[Row]) -> frozenset[int]:
+def ghosts_among(rows: Iterable[Row], anchors: Anchors = _NO_ANCHORS) -> frozenset[int]:
     """Ids of rows that look like ghosts: nothing of them goes to matching before people have looked."""
-    return frozenset(broken.row.id for broken in breaks_of(rows) if broken.is_ghost)
+    return frozenset(broken.row.id for broken in breaks_of(rows, anchors) if broken.is_ghost)
+
+
+class Shift(NamedTuple):
+    """Rows one after the other whose balances are too high by the same amount."""
+
+    rows: tuple[Row, ...]
+    by: int
+
+
+MOST_SUMS: Final = 4_096
+"""Sums of refunded amounts that are looked at."""
+
+
+def shifts_of(chain: Sequence[Row], gone: Sequence[Row]) -> list[Shift]:
+    """What was printed while refunded statements stood, and by how much it is too high.
+
+    ``chain`` is one group's live rows, ``gone`` what was refunded, of whichever group: one that this group never heard
+    of is in its balances all the same. A balance that no sum of refunded amounts explains ends the search."""
+    lost = {row.serial: row for row in gone}
+    first = min(lost)
+    before = [row.close_balance for row in chain if row.serial < first]
+    before += [row.close_balance - _amount(row) for row in chain if row.serial == first and not before]
+    if not before:
+        return []
+    balance = before[-1]
+    there = {row.serial: row for row in chain if row.serial >= first} | lost
+    sums, off = {0}, list[tuple[Row, int]]()
+    for serial in sorted(there):
+        row = there[serial]
+        if serial in lost:
+            sums |= {one + _amount(row) for one in sums}
+            continue
+        balance += _amount(row)
+        by = row.close_balance - balance
+        if by not in sums or len(sums) > MOST_SUMS:
+            break
+        off.append((row, by))
+    return [Shift(tuple(row for row, _ in run), by) for by, run in groupby(off, key=lambda one: one[1]) if by]
+
+
+def _amount(row: Row) -> int:
+    return row.credit - row.debit
 
 
 # --- the comparison ---------------------------------------------------------------------------------------------
@@ -140,29 +187,28 @@ class Compared(NamedTuple):
         return min(row.created_at for row in (self.prod, self.canary) if row is not None)
 
 
-def compared(prod: Iterable[Row], canary: Iterable[Row], canary_pulled_ms: int) -> list[Compared]:
+def compared(prod: Sequence[Row], canary: Sequence[Row], canary_pulled_ms: int) -> list[Compared]:
     """Live rows of both groups side by side, by ``created_at``. What production kept after the canary's last pull is
     no difference: the canary has had no chance yet (its delay alone is no incident)."""
     sides = {PROD: {row.serial: row for row in prod}, CANARY: {row.serial: row for row in canary}}
-    fewer = len(sides[CANARY]) < len(sides[PROD])
-    last = max(sides[CANARY], default="")
-    found = [_compared(serial, sides[PROD].get(serial), sides[CANARY].get(serial), canary_pulled_ms, last, fewer)
-             for serial in dict.fromkeys(serial for group in GROUPS for serial in sides[group])]
-    return sorted(found, key=lambda one: (one.created_at, one.serial))
+    last, ghosts = max(sides[CANARY], default=""), ghosts_among(prod)
+    found = []
+    for serial in dict.fromkeys(serial for group in GROUPS for serial in sides[group]):
+        one, other = sides[PROD].get(serial), sides[CANARY].get(serial)
+        waits = one is not None and other is None and one.created_at > canary_pulled_ms
+        difference, suggests = ("", 0) if waits else _difference(one, other, last, ghosts)
+        found.append(Compared(serial, one, other, difference, suggests))
+    return sorted(found, key=lambda row: (row.created_at, row.serial))
 
 
-def _compared(serial: str, prod: Row | None, canary: Row | None, pulled_ms: int, last: str, fewer: bool) -> Compared:
+def _difference(prod: Row | None, canary: Row | None, last: str, ghosts: frozenset[int]) -> tuple[str, int]:
     if prod is None:
-        return Compared(serial, prod, canary, "only in canary", 3)
-    if canary is None and prod.created_at > pulled_ms:
-        return Compared(serial, prod, canary, "", 0)
-    if canary is None and fewer and serial > last:
-        return Compared(serial, prod, canary, "canary has fewer", 2)
+        return "only in canary", 3
+    if canary is None and prod.serial > last and prod.id not in ghosts:
+        return "canary has fewer", 2
     if canary is None:
-        return Compared(serial, prod, canary, "only in production", 4)
-    if prod.told != canary.told:
-        return Compared(serial, prod, canary, "told differently", 4)
-    return Compared(serial, prod, canary, "", 0)
+        return "only in production", 4
+    return ("told differently", 4) if prod.told != canary.told else ("", 0)
 
 
 def suggested(broken: Iterable[str], *, first_of_day: bool = False, stalled: bool = False,
@@ -197,6 +243,10 @@ class Book:
         before = await self.db.first(BEFORE, _of(group, account, b_since=since_ms))
         live = [row for row in await self.since(group, account, since_ms) if row.deleted_at is None]
         return [Row(*before), *live] if before else live
+
+    async def anchors(self, group: str, account: str) -> Anchors:
+        """Balances that people have set."""
+        return dict(await self.db.all(SET_BALANCES, _of(group, account)))
 
     async def after(self, group: str, account: str, serial: str) -> list[Row]:
         """Live rows from a serial on."""

@@ -7,7 +7,7 @@ Rules (tasks-and-monitoring.md §4.4; gaps.md B-21), before any code:
 * The alert handling script (type 1) asks the bank, each group over its own line. What it kept and the bank has no more
   was refunded, unless it was never in the chain (a ghost: type 4). It needs a later statement in both groups; without
   one it stalls (type 2) and changes nothing.
-* Balances that were printed while the refunded statement stood are corrected: from it to the first break behind it.
+* Balances that were printed while the refunded statement stood are corrected, in a group that never heard of it too.
 * A refunded statement that matching used opens a refund record (A-29), one that it did not is VOID.
 * A statement that was used is never deleted as a ghost, nor one that the bank still shows.
 * An emergency credit names the person and the reason, and the bank's serial: if the line brings it after all, it is
@@ -16,7 +16,8 @@ Rules (tasks-and-monitoring.md §4.4; gaps.md B-21), before any code:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Update, bindparam, insert, select, update
@@ -25,7 +26,7 @@ from core.alerts import clear_alert, raise_alert
 from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Told
 from core.clock import MS_PER_DAY
 from core.deposits.collect_icbc import IcbcCollector, entry_of
-from core.deposits.icbc_flows import NEW_SCRIPT, Row, break_of, breaks_of
+from core.deposits.icbc_flows import NEW_SCRIPT, Row, Shift, ghosts_among, shifts_of
 from core.deposits.statements import CREDITED, VOID, Flow, months_between
 from core.domain import Role
 from core.errors import BankFault, Code, OutcomeUnknown, Refusal
@@ -94,6 +95,10 @@ class IcbcIncidents:
         refused = self._may("run_script", by, "run")
         if refused is not None:
             return refused
+        async with self._alone():
+            return await self._run_script(account, by)
+
+    async def _run_script(self, account: str, by: Actor) -> Handled | Refusal:
         try:
             gone = {group: await self._refunded(group, account) for group in GROUPS}
         except (OutcomeUnknown, BankFault) as fault:
@@ -104,11 +109,13 @@ class IcbcIncidents:
         for group in GROUPS:
             last = await self._book.last(group, account)
             if last is None or last.serial <= serials[-1]:
-                await self._record("REFUND", account, serials, by, "", [], STALLED)
+                await self._db.execute(NEW_SCRIPT, self._script("REFUND", account, serials, by, "", "") | {
+                    "result": "STALLED"})
                 return self._stalled(account, by, f"{group} has no statement after {serials[-1]}")
-        statements = [one for group in GROUPS for one in await self._corrections(group, account, gone[group])]
+        rows = [row for group in GROUPS for row in gone[group]]
+        statements = [one for group in GROUPS for one in await self._corrections(group, account, gone[group], rows)]
         try:
-            script = await self._carry_out("REFUND", account, serials, by, "", statements, refunded=True)
+            script = await self._carry_out("REFUND", account, serials, by, "", statements)
         except _Moved as moved:
             return Refusal(Code.VERSION_CONFLICT, f"{moved}: run it again")
         broken = [group for group in GROUPS if await self._collector.verify(group, account) is not None]
@@ -120,28 +127,15 @@ class IcbcIncidents:
     async def _refunded(self, group: str, account: str) -> list[Row]:
         """What stood in the chain and is gone at the bank."""
         chain = await self._book.chain(group, account, self._collector.window_ms())
-        ghosts = {broken.row.id for broken in breaks_of(chain) if broken.is_ghost}
+        ghosts = ghosts_among(chain, await self._book.anchors(group, account))
         return [row for row in await self._gone(group, account) if row.id not in ghosts]
 
-    async def _corrections(self, group: str, account: str, gone: Sequence[Row]) -> list[Update]:
-        """The SQL for one group: each row goes, and what was printed with it is corrected up to the next break."""
-        statements: list[Update] = []
-        chain = await self._book.chain(group, account, self._collector.window_ms())
-        now = self._collector.now_ms()
-        for row in gone:
-            chain = [one for one in chain if one.id != row.id]
-            later = [one for one in chain if one.serial > row.serial]
-            end = break_of([row, *later])
-            within = [one for one in later if end is None or one.serial < end.row.serial]
-            amount = row.credit - row.debit
-            statements.append(update(icbc_bank_flow).where(icbc_bank_flow.c.id == row.id).values(
-                deleted_at=now, updated_at=now))
-            if within:
-                statements.append(_shifted(within, amount, now))
-                moved = {one.id for one in within}
-                chain = [one._replace(close_balance=one.close_balance - amount) if one.id in moved else one
-                         for one in chain]
-        return statements
+    async def _corrections(
+        self, group: str, account: str, own: Sequence[Row], refunded: Sequence[Row]
+    ) -> list[Update]:
+        """The SQL for one group: what was refunded goes, and what was printed with it is corrected."""
+        chain, now = await self._book.chain(group, account, self._collector.window_ms()), self._collector.now_ms()
+        return [*(_deleted(row, now) for row in own), *(_shifted(shift, now) for shift in shifts_of(chain, refunded))]
 
     def _stalled(self, account: str, by: Actor, why: str) -> Handled:
         self._collector.log(CANARY, f"REFUND_SCRIPT_STALLED: {why}")
@@ -156,6 +150,12 @@ class IcbcIncidents:
         refused = self._may("delete_ghosts", by, remark)
         if refused is not None:
             return refused
+        async with self._alone():
+            return await self._delete_ghosts(account, serials, by, remark, group)
+
+    async def _delete_ghosts(
+        self, account: str, serials: Sequence[str], by: Actor, remark: str, group: str
+    ) -> Handled | Refusal:
         try:
             gone = {row.serial: row for row in await self._gone(group, account)}
         except (OutcomeUnknown, BankFault) as fault:
@@ -173,7 +173,7 @@ class IcbcIncidents:
         statements = [update(table).where(table.c.id == gone[serial].id, table.c.is_used == 0).values(
             deleted_at=now, updated_at=now) for serial in serials]
         try:
-            script = await self._carry_out("GHOST", account, serials, by, remark, statements)
+            script = await self._carry_out("GHOST", account, serials, by, remark, statements, group=group)
         except _Moved as moved:
             return Refusal(Code.VERSION_CONFLICT, f"{moved}: look again")
         return await self._mended(by, account, group, tuple(serials), script)
@@ -183,6 +183,10 @@ class IcbcIncidents:
         refused = self._may("set_close_balance", by, remark)
         if refused is not None:
             return refused
+        async with self._alone():
+            return await self._set_close_balance(row_id, balance, by, remark)
+
+    async def _set_close_balance(self, row_id: int, balance: int, by: Actor, remark: str) -> Handled | Refusal:
         row = await self._book.find(row_id)
         if row is None or row.deleted_at is not None:
             return Refusal(Code.NOT_FOUND, f"no statement {row_id}")
@@ -190,7 +194,8 @@ class IcbcIncidents:
             icbc_bank_flow.c.id == row.id, icbc_bank_flow.c.close_balance == row.close_balance).values(
             close_balance=balance, updated_at=self._collector.now_ms())
         try:
-            script = await self._carry_out("BALANCE", row.our_account, [row.serial], by, remark, [statement])
+            script = await self._carry_out("BALANCE", row.our_account, [row.serial], by, remark, [statement],
+                                           group=row.line_group, balance=balance)
         except _Moved as moved:
             return Refusal(Code.VERSION_CONFLICT, f"{moved}: look again")
         return await self._mended(by, row.our_account, row.line_group, (row.serial,), script)
@@ -236,9 +241,16 @@ class IcbcIncidents:
 
     # Writing
 
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """No pull of either group between looking and writing."""
+        prod, canary = (self._collector.groups[group].lock for group in GROUPS)
+        async with prod, canary:
+            yield
+
     async def _carry_out(
         self, kind: str, account: str, serials: Sequence[str], by: Actor, remark: str, statements: Sequence[Update],
-        *, refunded: bool = False,
+        *, group: str = "", balance: int | None = None,
     ) -> str:
         """Execute the SQL with its record, and what it means for matching, in one transaction; gives the text."""
         flows = [flow for serial in serials if (flow := await self._flow_of(account, serial)) is not None]
@@ -249,9 +261,10 @@ class IcbcIncidents:
                     raise _Moved("a statement has changed meanwhile")
             if kind != "BALANCE":
                 for flow in flows:
-                    await self._withdraw(tx, flow, refunded)
+                    await self._withdraw(tx, flow, kind == "REFUND")
             script = _text(ready)
-            await tx.execute(NEW_SCRIPT, self._script(kind, account, serials, by, remark, script, DONE))
+            await tx.execute(NEW_SCRIPT, self._script(kind, account, serials, by, remark, script) | {
+                "line_group": group, "balance": balance})
         return script
 
     async def _withdraw(self, tx: Transaction, flow: Flow, refunded: bool) -> None:
@@ -281,14 +294,10 @@ class IcbcIncidents:
         months = months_between(credit_ms - MS_PER_DAY, credit_ms + MS_PER_DAY)
         return await self._statements.by_reference(BANK, account, serial, months)
 
-    async def _record(self, kind: str, account: str, serials: Sequence[str], by: Actor, remark: str,
-                      statements: Sequence[Statement], result: str) -> None:
-        await self._db.execute(NEW_SCRIPT, self._script(kind, account, serials, by, remark, _text(statements), result))
-
-    def _script(self, kind: str, account: str, serials: Sequence[str], by: Actor, remark: str, script: str,
-                result: str) -> dict[str, Any]:
-        return {"kind": kind, "our_account": account, "ccy": self._collector.accounts[account],
-                "serials": " ".join(serials)[:500], "result": "DONE" if result == DONE else "STALLED",
+    def _script(self, kind: str, account: str, serials: Sequence[str], by: Actor, remark: str,
+                script: str) -> dict[str, Any]:
+        return {"kind": kind, "line_group": "", "our_account": account, "balance": None,
+                "ccy": self._collector.accounts[account], "serials": " ".join(serials)[:500], "result": DONE,
                 "operator": by.id, "remark": remark.strip()[:500], "script": script,
                 "created_at": self._collector.now_ms()}
 
@@ -306,13 +315,17 @@ class IcbcIncidents:
                                           "result": result})
 
 
-def _shifted(rows: Sequence[Row], amount: int, now: int) -> Update:
+def _deleted(row: Row, now: int) -> Update:
+    return update(icbc_bank_flow).where(icbc_bank_flow.c.id == row.id).values(deleted_at=now, updated_at=now)
+
+
+def _shifted(shift: Shift, now: int) -> Update:
     """What was printed with an amount that has gone is printed without it."""
-    table = icbc_bank_flow
+    table, rows = icbc_bank_flow, shift.rows
     return update(table).where(
         table.c.line_group == rows[0].line_group, table.c.our_account == rows[0].our_account,
         table.c.serial >= rows[0].serial, table.c.serial <= rows[-1].serial, table.c.deleted_at.is_(None)).values(
-        close_balance=table.c.close_balance - amount, updated_at=now)
+        close_balance=table.c.close_balance - shift.by, updated_at=now)
 
 
 def _text(statements: Sequence[Statement]) -> str:

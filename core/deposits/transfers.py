@@ -155,9 +155,12 @@ class Sending:
     so far), ``doubt``, ``unread`` (-2 was said), ``until`` (when people are told, 0: not set)."""
 
     def __init__(
-        self, bank: str, gateway: SocketGateway, calendars: Calendars, clock: Clock, settings: Settings
+        self, bank: str, gateway: SocketGateway, calendars: Calendars, clock: Clock, settings: Settings, *,
+        late_code: int,
     ) -> None:
+        """``late_code``: of what the bank never had and is not sent any more."""
         self._bank, self._gateway, self._calendars, self._clock = bank, gateway, calendars, clock
+        self._late_code = late_code
         self._ladder_ms: list[int] = [s * MS_PER_S for s in settings["socket.result.query_s"]]
         self._give_up_ms: int = settings["socket.result.give_up_s"] * MS_PER_S
         self._no_server_ms: int = settings["socket.no_server_s"] * MS_PER_S
@@ -172,7 +175,7 @@ class Sending:
         self, job: Job, send: Send, *, wanted: Wanted = _always, cutoff_ms: int | None = None
     ) -> Answer | Verdict:
         """A definite `Answer` (SUCCESS, FAILED, REJECTED), or how the job goes on. ``cutoff_ms``: after this moment
-        nothing is sent any more (a withdrawal's market cutoff)."""
+        nothing is sent any more, and what the bank does not know fails."""
         w = job.payload
         if w["taken"] or w["doubt"]:
             return await self._ask(job, send, wanted, cutoff_ms)
@@ -295,7 +298,7 @@ class Sending:
         if cutoff_ms is not None and now >= cutoff_ms:
             if self._answers_are_in(job):
                 await job.note(w)  # under the lease: another may have sent since we asked
-                return answer._replace(outcome=Outcome.REJECTED, code=-9)
+                return answer._replace(outcome=Outcome.REJECTED, code=self._late_code)
         elif w["sent"] < SERVERS:
             if self.opens_ms() <= now:
                 return await self._send_again(job, send, cutoff_ms)

@@ -34,8 +34,9 @@ from core.alerts import raise_alert
 from core.clock import MS_PER_S, Clock
 from core.domain import JobState
 from core.errors import CallFailed, InvariantBroken, Misconfigured, OutcomeUnknown
+from core.hops import Hop, trace_of
 from core.jobs import statements as S
-from core.jobs.registry import waits_of
+from core.jobs.registry import ENTRIES, waits_of
 from core.jobs.timer import OneTimer
 from core.jobs.verdicts import Again, Done, Ending, Exhausted, Failed, Verdict
 from core.storage import Database, Questions, Transaction, UniqueViolation
@@ -144,6 +145,7 @@ class Jobs:
         self._hung_ms = round(settings["jobs.hung_s"] * MS_PER_S)
         self._trace_polls: bool = settings["jobs.trace_polls"]
         self._handlers: dict[str, Handler] = {}
+        self._services: dict[str, str] = {}
         self.unexpected: Exception | None = None  # the first exception that escaped a handler: a simulation stops on it
         self._working = False
         self._known: dict[int, Job] = {}
@@ -167,6 +169,7 @@ class Jobs:
         for name in handlers:
             if name not in self._waits:
                 raise Misconfigured(f"no queued job {name!r}", where="jobs", remedy="add it to core/jobs/registry.py")
+            self._services[name] = ENTRIES[name].owner[0] if name in ENTRIES else ""
         self._handlers.update(handlers)
 
     @property
@@ -310,10 +313,12 @@ class Jobs:
         now = self._clock.now_ms()
         again = False
         try:
-            if (job.lease_until is not None and job.lease_until - now >= 3 * self._tick_ms) or (
-                    await self._claim(job, now)):
-                await self._carry_out(job, now, lane)
-                again = job.ending is not None and job.ending.state == RETRY and self._working
+            with Hop(self._trace, job.event, self._services[job.event], of=trace_of(job.payload)) as hop:
+                if (job.lease_until is not None and job.lease_until - now >= 3 * self._tick_ms) or (
+                        await self._claim(job, now)):
+                    await self._carry_out(job, now, lane)
+                hop.quiet = _found_nothing(job)
+            again = job.ending is not None and job.ending.state == RETRY and self._working
         except LeaseLost:
             self._tell(job, "RUNNING", "lease lost: the run is void")
         finally:
@@ -562,6 +567,12 @@ class Jobs:
         self._trace.emit("job", f"J{job.id}", {
             "job": job.event, "id": job.id, "key": job.key, "state": state, "retry": retry, "max": job.max_retry,
             "due_ms": due, "error": error})
+
+
+def _found_nothing(job: Job) -> bool:
+    """Whether a run was a poll without a result, or no run at all."""
+    ending = job.ending
+    return ending is None or (ending.state == RETRY and not ending.error and ending.payload is job.payload)
 
 
 def _record(row: tuple[Any, ...]) -> JobRecord:

@@ -27,10 +27,8 @@ from core.deposits.crediting import Crediting
 from core.deposits.transfers import JOBS
 from core.domain import Role
 from core.errors import CallFailed, Code, Refusal
-from core.hops import SBA, Hop, TracedRpc, trace_of
-from core.jobs import Again, Job, Jobs, Timetable, Verdict
-from core.jobs.queue import Handler
-from core.jobs.registry import entry_of
+from core.hops import SBA, Hop, TracedRpc
+from core.jobs import Jobs, Timetable
 from core.locks import Locks
 from core.orchestration.decisions import Decisions
 from core.orchestration.engine import Engine
@@ -146,7 +144,7 @@ class Core:
             "INSTRUCT": self._instruct})
         for handlers in (self.airstar_deposits.handlers, self.withdrawals.handlers, self.airstar_withdrawals.handlers,
                          *(rooms.handlers for rooms in self.sockets.values())):
-            self.jobs.register({name: _as_hop(name, handler, trace) for name, handler in handlers.items()})
+            self.jobs.register(handlers)
         self.timetable = Timetable(
             databases.primary, clock, trace, given.locks, given.worker, settings, given.calendars, self._scheduled(),
             self.spawn)
@@ -278,16 +276,3 @@ class Core:
         if apply_ref is not None and await self.applications.refund_of(apply_ref) == "PENDING_REVERSE":
             await self.applications.refund_short(apply_ref)
             raise_alert(self._trace, "DEP-07", f"P{procedure_id}", reply.message)
-
-
-def _as_hop(name: str, handler: Handler, trace: Trace) -> Handler:
-    """A job's handler, each run of which is a hop of the service that owns the job."""
-    service = entry_of(name).owner[0]
-
-    async def run(job: Job) -> Verdict:
-        with Hop(trace, name, service, of=trace_of(job.payload)) as hop:
-            verdict = await handler(job)
-            hop.quiet = isinstance(verdict, Again) and not verdict.error and verdict.payload is None
-            return verdict
-
-    return run

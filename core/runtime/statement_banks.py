@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from core.deposits.collect_bochk import BochkCollector
+from core.deposits.collect_hsbc import HsbcCollector
 from core.deposits.collect_icbc import IcbcCollector
 from core.deposits.collection import Collect, Collector, StatementRoom
 from core.errors import Misconfigured
 
 COLLECTORS: Final[dict[str, Collect]] = {
+    "hsbc": HsbcCollector,
     "icbc": IcbcCollector,
     "bochk": BochkCollector,
 }

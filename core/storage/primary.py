@@ -783,13 +783,17 @@ class HsbcFile(PrimaryTable, table=True):
 
 
 class IcbcScript(PrimaryTable, table=True):
-    """What was done to `IcbcBankFlow` by hand or by the alert handling script: the SQL as it was carried out (B-21)."""
+    """What was done to `IcbcBankFlow` by hand or by the alert handling script: the SQL as it was carried out (B-21).
+
+    ``line_group`` is empty for the script, which mends both; ``balance``: the close_balance that was set."""
 
     __tablename__ = "icbc_script"
     __table_args__ = (one_of("kind", ICBC_SCRIPTS), one_of("result", ("DONE", "STALLED")), Index(None, "our_account"))
     id: int | None = key()
     kind: str = text(16)
+    line_group: str = text(8, "")
     our_account: str = text(34)
+    balance: int | None = nullable(number())
     ccy: str = text(3)
     serials: str = text(500, "")
     result: str = text(8)

@@ -299,10 +299,12 @@ class _Tree:
     def read(self, document: bytes) -> _Node:
         if len(document) > MAX_DOCUMENT_BYTES:
             raise B2eError(f"{len(document)} bytes are more than {MAX_DOCUMENT_BYTES}")
-        try:  # as a text: told the encoding only, expat still lets a byte order mark lead it to UTF-16
-            self._parser.Parse(document.decode("utf-8"), True)
-        except (UnicodeDecodeError, ExpatError) as error:
-            raise B2eError(f"not XML in UTF-8: {error}") from None
+        if b"\0" in document:  # no XML in UTF-8 has one, all in UTF-16 has, and expat takes it whatever it is told
+            raise B2eError("not XML in UTF-8")
+        try:
+            self._parser.Parse(document, True)
+        except ExpatError as error:
+            raise B2eError(f"not XML: {error}") from None
         if self._root is None:
             raise B2eError("no element")
         return self._root

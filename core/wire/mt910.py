@@ -133,7 +133,7 @@ class FinError(NamedTuple):
 
     def __str__(self) -> str:
         where = f"line {self.line}" + (f", :{self.tag}:" if self.tag else "")
-        return f"{where}: {self.code} {self.text}"
+        return f"{where} {self.code} {self.text}"
 
 
 class Unwritable(NostroError):

@@ -46,6 +46,8 @@ _LISTS = {"cmb": (cmb_list, "bank_tx_seq"), "cmbc": (ms_list, "org_ref_no")}
 _BUSY = (Code.LOCK_BUSY, Code.DEPENDENCY_TIMEOUT, Code.VERSION_CONFLICT)
 _NO_LONGER_WAITING = (Outcome.TAKEN_ON, Outcome.DUPLICATE, Outcome.REJECTED)
 """Answers to a refusal of ours after which the bank pays nothing: refused now, before, or lapsed there by itself."""
+OUTSIDE_WINDOW = -9
+"""Code of a withdrawal that could not be sent before its market's cutoff."""
 NOT_SIGNED = "BANK_REJECTED"
 """Reason of a withdrawal that the bank refuses because its customer has not signed (B-08, -7)."""
 _IMPOSSIBLE = "the agreement is not signed for this market"
@@ -77,7 +79,7 @@ class SocketWithdrawals:
         self._agreements, self._gateway, self._transfers, self._sba = agreements, gateway, transfers, sba
         self._withdrawals, self._deposits, self._accounts = withdrawals, deposits, accounts
         self._calendars, self._names, self._list = calendars, JOBS[bank], _List(bank)
-        self._sending = Sending(bank, gateway, calendars, clock, settings)
+        self._sending = Sending(bank, gateway, calendars, clock, settings, late_code=OUTSIDE_WINDOW)
         self._retry_ms: int = settings["sba.outbox.retry_ms"]
         self._refuse_tries: int = settings["socket.refuse.max"]
 

@@ -520,13 +520,14 @@ class SocketBank:
         return self._transfers.get(ref)
 
     def inquire(self, reference: str) -> Truth:
-        """A phone call by operations: the truth about a reference, whoever drew it."""
+        """A phone call by operations: the truth about a reference, whoever drew it. A customer's wish that is noted waits
+        for the broker: no instruction has come."""
         found = self._transfers.get(reference)
         if found is None:
             wish = self._wishes.get(reference)
-            if wish is None:
+            if wish is None or wish.status == "NOTED":
                 return Truth("NOT_RECEIVED", "", reference)
-            return Truth("PENDING" if wish.status in ("QUEUED", "NOTED") else "NOT_PAID", "", reference)
+            return Truth("PENDING" if wish.status == "QUEUED" else "NOT_PAID", "", reference)
         if found.state is TransferState.PENDING:
             return Truth("PENDING", found.serial, reference)
         if found.moved:

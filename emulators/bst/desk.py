@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from core.clock import US_PER_S, Clock, hkt
+from core.clock import US_PER_S, Clock, hkt_texts
 from core.errors import InvariantBroken
 from core.money import format_wire
 from core.wire.socket import (
@@ -349,8 +349,7 @@ class Desk:
 
     def _stamp(self) -> m.Stamp:
         self._number += 1
-        moment = hkt(self._clock.now_ms())
-        return m.Stamp(f"{self.values.name}M{self._number:012d}", moment.strftime("%Y%m%d"), moment.strftime("%H%M%S"))
+        return m.Stamp(f"{self.values.name}M{self._number:012d}", *hkt_texts(self._clock.now_ms()))
 
 
 def _name_of(message: m.Message) -> str | None:

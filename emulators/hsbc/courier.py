@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from typing import Any, NamedTuple
 
 import asyncssh
@@ -33,15 +33,16 @@ class Address(NamedTuple):
 
 
 class SftpCourier:
-    """Implements `emulators.hsbc.bank.Courier`. ``address`` is asked at every connection: None while we have none."""
+    """Implements `emulators.hsbc.bank.Courier`. ``address`` is asked at every connection: None while we have none.
+    ``host``: on which host of a memory network connections begin."""
 
     def __init__(
         self, address: Callable[[], Address | None], user: str, login: SshKey, folder: str, post: Post,
-        timeout_s: float,
+        timeout_s: float, host: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._address, self._user, self._folder, self._post = address, user, folder, post
         self._login = asyncssh.import_private_key(login.private)
-        self._timeout_s = timeout_s
+        self._timeout_s, self._host = timeout_s, host
         self._session: tuple[AsyncExitStack, asyncssh.SFTPClient, Address] | None = None
         self._connecting = asyncio.Lock()
 
@@ -81,8 +82,9 @@ class SftpCourier:
             "config": [], "agent_path": None, "rekey_seconds": _NO_LIMIT_S,
             "known_hosts": known_host(address.host, address.port, address.key)}
         async with AsyncExitStack() as stack:
-            connection = await stack.enter_async_context(asyncssh.connect(
-                address.host, address.port, username=self._user, client_keys=[self._login], **options))
+            with self._host():
+                connection = await stack.enter_async_context(asyncssh.connect(
+                    address.host, address.port, username=self._user, client_keys=[self._login], **options))
             sftp = await stack.enter_async_context(connection.start_sftp_client())
             return stack.pop_all(), sftp, address
 

@@ -44,7 +44,7 @@ FILES: Final = (PUSH, BATCH)
 
 GARBLED: Final[dict[str, tuple[bytes, bytes]]] = {
     "T13": (rb"\r\n:21:[^\r]*", b""),
-    "T26": (rb":20:", b":20:/"),
+    "T26": (rb":20:[^\r]", b":20:/"),
     "T38": (rb"(:13D:\d{6})\d{4}", rb"\g<1>2460"),
     "T50": (rb"(:32A:\d\d)\d{4}", rb"\g<1>0230"),
     "T52": (rb"(:32A:\d{6})[A-Z]{3}", rb"\g<1>CNH"),

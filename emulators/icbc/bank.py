@@ -8,12 +8,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
-from core.clock import MS_PER_DAY, MS_PER_S, US_PER_MS, US_PER_S, Clock, hkt_date, hkt_midnight_ms, yyyymmdd
+from core.clock import MS_PER_DAY, MS_PER_S, US_PER_S, Clock, hkt_date, hkt_midnight_ms, yyyymmdd
 from core.settings import Settings
 from core.trace import Trace
 from core.wire.icbc import ERRORS, Answer, Query, Record, Request, Trans
@@ -182,14 +182,6 @@ class IcbcBank(ReceivingBank):
             else:
                 spoilt.add(fault.name)
         return answer, delay_us, frozenset(spoilt)
-
-    # What people see
-
-    def state(self) -> Mapping[str, Any]:
-        """The bank's own view of itself; money in minor units."""
-        return {"at_us": self._clock.now_ms() * US_PER_MS, "faults": self.faults.shown(),
-                "totals": {ccy: self.balance(BROKER, ccy) for ccy in self.our_accounts},
-                "statements": {account: len(list(self.lines(account))) for account in self.our_accounts.values()}}
 
 
 def _asked(trans: str, query: Query, line: Line, now_ms: int) -> bool:

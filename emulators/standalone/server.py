@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from core.calendars import Calendars
 from core.calendars.tables import OutsideCalendar
+from core.calendars.windows import GATES
 from core.clock import MS_PER_DAY, MS_PER_S
 from core.errors import Misconfigured
 from core.settings import Settings
@@ -24,6 +25,7 @@ from emulators.standalone.control import bank_control
 from emulators.standalone.customers import NewCustomer
 from emulators.standalone.fault_control import FaultControl, described
 from emulators.standalone.http import HttpFace
+from emulators.standalone.icbc import StandingIcbc
 from emulators.standalone.journal import Journal
 from emulators.standalone.loop import ServedLoop
 from emulators.standalone.pace import Pace
@@ -38,6 +40,7 @@ BANKS: Final[dict[str, tuple[Callable[[Site], Standing], int]]] = {
     "airstar": (StandingAirstar, 1),
     "cmb": (partial(StandingSocketBank, "cmb"), 3),
     "cmbc": (partial(StandingSocketBank, "cmbc"), 2),
+    "icbc": (StandingIcbc, 2),
 }
 """Name -> how it is built, and how many ports it has, one after the other."""
 
@@ -111,11 +114,14 @@ class BankServer:
     # The bank's calendar
 
     def _check(self, ms: int) -> None:
-        """`Misconfigured` for a moment that no calendar covers."""
-        self._calendars.bank_gate(self._options.bank, ms)
+        """`Misconfigured` for a moment that no calendar covers; a bank of statements only has no gate (B-17)."""
+        if self._options.bank in GATES:
+            self._calendars.bank_gate(self._options.bank, ms)
 
     def _is_open(self, ms: int) -> bool:
-        return self._options.always_open or self._asked(lambda: self._calendars.bank_gate(self._options.bank, ms).open)
+        if self._options.always_open or self._options.bank not in GATES:
+            return True
+        return self._asked(lambda: self._calendars.bank_gate(self._options.bank, ms).open)
 
     def _in_maintenance(self, ms: int) -> bool:
         if self._options.always_open:

@@ -26,8 +26,9 @@ class Listening(Protocol):
 class Places(Protocol):
     """Where servers listen and how they are reached."""
 
-    async def listen(self, server: Listening, host: str, latency_us: Draw) -> str:
-        """Let an exit server take connections; gives the address to connect to."""
+    async def listen(self, server: Listening, host: str, latency_us: Draw, peer: str = "core") -> str:
+        """Let a server of a host take connections; gives the address to connect to. ``peer``: who connects, by the
+        line of that latency."""
 
     async def endpoint(self, app: ASGIApp, host: str, latency: Callable[[], int]) -> Endpoint:
         """Serve an ASGI application of a host; gives the line to it. ``latency()``: a simulated round trip in µs."""
@@ -46,11 +47,11 @@ class InMemory:
         self.network: Network | None = None
         self._hosts = 0
 
-    async def listen(self, server: Listening, host: str, latency_us: Draw) -> str:
+    async def listen(self, server: Listening, host: str, latency_us: Draw, peer: str = "core") -> str:
         network = self.network = self.network or Network(self._loop, self._streams)
         self._hosts += 1
         network.host(host, f"10.0.1.{self._hosts}")
-        network.link("core", host, Link(latency_us))
+        network.link(peer, host, Link(latency_us))
         return f"{network.ip_of(host)}:{await server.listen(network.ip_of(host), self.PORT)}"
 
     async def endpoint(self, app: ASGIApp, host: str, latency: Callable[[], int]) -> Endpoint:
@@ -70,7 +71,9 @@ class OnLoopback:
         self._serving: list[asyncio.Future[None]] = []
         self._lines: list[HttpxEndpoint] = []
 
-    async def listen(self, server: Listening, host: str, latency_us: Draw) -> str:  # noqa: ARG002 - real lines
+    async def listen(
+        self, server: Listening, host: str, latency_us: Draw, peer: str = "core"  # noqa: ARG002 - real lines
+    ) -> str:
         return f"{self.HOST}:{await server.listen(self.HOST, 0)}"
 
     async def endpoint(

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHES = ("loop", "storage", "jobs", "airstar_wire", "procedures", "cost", "sm2", "socket_codec", "socket_server")
+BENCHES = ("loop", "storage", "jobs", "airstar_wire", "procedures", "cost", "sm2", "socket_codec", "socket_server",
+           "socket_procedures", "sftp")
 
 
 def machine() -> str:
@@ -38,7 +39,7 @@ def main() -> int:
         results[name] = figures(name)
         print(f"\n{name}", flush=True)
         for figure, value in results[name].items():
-            print(f"  {figure:46} {value:16,.3f}", flush=True)
+            print(f"  {figure:54} {value:16,.3f}", flush=True)
     if args.json:
         args.json.write_text(json.dumps({"machine": machine(), "figures": results}, indent=2), encoding="utf-8")
     return 0

@@ -4,8 +4,12 @@ One process serves, this one is the load: 64 connections, each sends a frame whe
 the echo, which takes frames apart by a length of four bytes, and the whole bank stand two servers that do a part of
 its work: framing (header, type, sequence) and framing with SM4-GCM. The load is the same for all: frames are sealed
 before the clock runs, answers are counted by their bytes and read when it has stopped. The bank answers heartbeats:
-payloads, desk and session come on top of framing and SM4. Variants take turns, and a ratio is the median over turns of
-what stood next to each other.
+payloads, desk and session come on top of framing and SM4.
+
+Two measures. Frames per second of wall time are what a client sees; where the load is as busy as the server, or
+neighbours use the machine, they flatter the slower server. Frames per CPU second of the serving process, its system
+calls included, are the server's own. Variants take turns, and a ratio is the median over turns of what stood next to
+each other.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import NamedTuple, cast
 
 from core.clock import MachineClock
@@ -112,13 +116,15 @@ def bank(name: str, loop: asyncio.AbstractEventLoop) -> SocketBank:
 
 
 async def serve() -> None:
-    """All servers, each on a port of its own; prints the ports and runs until its input ends."""
+    """All servers, each on a port of its own; prints the ports, then for each line of input its CPU time so far, in
+    seconds, until its input ends."""
     loop = asyncio.get_running_loop()
     listeners = [await loop.create_server(protocol, HOST, 0) for protocol in (Echo, Framing, Sealing)]
     ports = [listener.sockets[0].getsockname()[1] for listener in listeners]
     ports += [await bank(name, loop).servers[PRIMARY].listen(HOST, 0) for name in FLAVOURS]
     print(*ports, flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
+    while await loop.run_in_executor(None, sys.stdin.readline):
+        print(process_time(), flush=True)
 
 
 # --- load -------------------------------------------------------------------------------------------------------
@@ -230,23 +236,30 @@ def for_bank(flavour: Flavour) -> Prepare:
     return prepare
 
 
-async def turn(port: int, prepare: Prepare) -> float:
-    """Frames per second over all connections."""
+class Rate(NamedTuple):
+    """Frames answered per second, over all connections."""
+
+    wall: float
+    cpu: float
+
+
+async def turn(port: int, prepare: Prepare, served_s: Callable[[], float]) -> Rate:
+    """Every connection sends its frames; ``served_s`` gives the CPU seconds of the server so far."""
     loop = asyncio.get_running_loop()
     callers = [(await loop.create_connection(Caller, HOST, port))[1] for _ in range(CONNECTIONS)]
     loads = [await prepare(caller) for caller in callers]
     gc.collect()
-    began = perf_counter()
+    served, began = served_s(), perf_counter()
     done = asyncio.gather(*(caller.call(load.frames, load.answer_bytes)
                             for caller, load in zip(callers, loads, strict=True)))  # fmt: skip
     while not done.done():
         await asyncio.sleep(0)  # the load never sleeps: waking it would be at the cost of whoever answers
-    took = perf_counter() - began
+    took, served = perf_counter() - began, served_s() - served
     answered = [load.read(bytes(caller.heard)) for caller, load in zip(callers, loads, strict=True)]
     assert answered == [FRAMES] * CONNECTIONS, answered
     for caller in callers:
         caller.transport.close()
-    return CONNECTIONS * FRAMES / took
+    return Rate(CONNECTIONS * FRAMES / took, CONNECTIONS * FRAMES / served)
 
 
 LOADS: dict[str, Prepare] = {
@@ -258,30 +271,42 @@ LOADS: dict[str, Prepare] = {
 }
 
 
-async def turns(ports: list[int]) -> dict[str, list[float]]:
+async def turns(ports: list[int], served_s: Callable[[], float]) -> dict[str, list[Rate]]:
     """The variants one after the other, again and again; the first time does not count."""
-    rates: dict[str, list[float]] = {name: [] for name in LOADS}
+    rates: dict[str, list[Rate]] = {name: [] for name in LOADS}
     for _ in range(1 + TURNS):
         for (name, prepare), port in zip(LOADS.items(), ports, strict=True):
-            rates[name].append(await turn(port, prepare))
+            rates[name].append(await turn(port, prepare, served_s))
     return {name: each[1:] for name, each in rates.items()}
 
 
 def measure() -> dict[str, float]:
-    """Frames answered per second, and ratios to the echo."""
+    """Frames answered per second, and ratios to the echo, by both measures."""
     code = "import asyncio; from tests.bench.bench_socket_server import serve; asyncio.run(serve())"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdin is not None and server.stdout is not None
-        rates = asyncio.run(turns([int(port) for port in server.stdout.readline().split()]))
+        said, heard = server.stdin, server.stdout
+
+        def served_s() -> float:
+            said.write(b"\n")
+            said.flush()
+            return float(heard.readline())
+
+        rates = asyncio.run(turns([int(port) for port in heard.readline().split()], served_s))
         server.stdin.close()
-    figures = {f"{name}, frames/s": statistics.median(each) for name, each in rates.items()}
-    for name, each in rates.items():
-        if name != "echo":
-            pairs = zip(each, rates["echo"], strict=True)
-            figures[f"{name} over echo"] = statistics.median(mine / echo for mine, echo in pairs)
+    figures: dict[str, float] = {}
+    for measured, unit in (("wall", "s"), ("cpu", "CPU s of the server")):
+        of = {name: [float(getattr(rate, measured)) for rate in each] for name, each in rates.items()}
+        figures |= {f"{name}, frames per {unit}": statistics.median(each) for name, each in of.items()}
+        figures |= {f"{name} over echo, by {measured}": _median_ratio(each, of["echo"])
+                    for name, each in of.items() if name != "echo"}
     return figures
+
+
+def _median_ratio(mine: list[float], echo: list[float]) -> float:
+    return statistics.median(one / other for one, other in zip(mine, echo, strict=True))
 
 
 if __name__ == "__main__":
     for name, figure in measure().items():
-        print(f"{name:32} {figure:12,.3f}")
+        print(f"{name:52} {figure:12,.3f}")

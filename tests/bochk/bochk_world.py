@@ -55,6 +55,7 @@ class BochkWorld:
         for who, name, account in ((ALICE, "CHAN TAI MAN", "01233300000001"), (BOB, "LEE SIU MING", "01244400000002")):
             self.bank.open_customer(who, name, HELD, account)
         self.run(self.place.open())
+        self._tasks: dict[asyncio.Task[Any], None] = {}
         self.raised: list[BaseException] = []
         self.locks = LocalLocks(self.clock)
         self.life = Life()
@@ -64,17 +65,23 @@ class BochkWorld:
         primary = self.databases.primary
         jobs = Jobs(primary, self.clock, self.trace, "w1", self.settings, {}, self.spawn)
         self.statements = Statements(primary, self.clock, self.trace, keep_months=2)
-        room = StatementRoom(primary, self.clock, self.trace, self.settings, self.calendars, jobs, self.statements)
-        self.collector = BochkCollector(self.place.lines(self.life), room)
+        self.room = StatementRoom(primary, self.clock, self.trace, self.settings, self.calendars, jobs, self.statements)
+        self.collector = BochkCollector(self.place.lines(self.life), self.room)
         self.timetable = Timetable(primary, self.clock, self.trace, self.locks, "w1", self.settings, self.calendars,
                                    self.collector.scheduled, self.spawn)
         self.run(self.collector.start(self.spawn))
         self.run(self.timetable.start())
 
-    def restart(self) -> None:
-        """The core ends and another takes its place."""
+    def restart(self, *, killed: bool = False) -> None:
+        """The core ends, orderly or in the middle of whatever it does, and another takes its place."""
+        if killed:
+            self.timetable.halt()
+            for task in self._tasks:
+                task.cancel()
+            self.run(asyncio.gather(*self._tasks, return_exceptions=True))
+        else:
+            self.run(self.timetable.stop())
         self.life.end()
-        self.run(self.timetable.stop())
         self.life = Life()
         self._begin()
 
@@ -92,10 +99,12 @@ class BochkWorld:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self.loop.create_task(work)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task)
         if not task.cancelled() and task.exception() is not None:
             self.raised.append(task.exception())
 

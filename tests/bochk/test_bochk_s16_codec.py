@@ -49,23 +49,25 @@ def test_a_foreign_reader_sees_the_same() -> None:
     assert rows[-1] == ["T", "2", "1000.00", "25.50"]
 
 
-_TEXT = st.text(st.characters(exclude_characters="|", exclude_categories=("C", "Z")), max_size=30)
+_TEXT = st.text("ABCé中国🏦 .,&'-\"\\/0", max_size=20)
 _RECORDS = st.builds(
-    Record, reference=st.from_regex(r"[A-Z]{2}\d{2}[A-Z]\d{12}", fullmatch=True),
+    Record, reference=st.integers(0, 10**12 - 1).map(lambda seq: f"BE26C{seq:012d}"),
     at_ms=st.integers(0, 10**8).map(lambda s: DAY_MS + s * 1_000), ccy=st.sampled_from(["HKD", "USD", "CNH"]),
     dr_cr=st.sampled_from("CD"), amount=st.integers(0, 10**14), balance=st.integers(0, 10**14), name=_TEXT,
     remitter=_TEXT, remark=_TEXT)
-REPORTS = st.builds(Report, account=st.from_regex(r"\d{14}", fullmatch=True).filter(str.isascii), day=st.just(20260312),
+REPORTS = st.builds(Report, account=st.integers(0, 10**14 - 1).map(lambda number: f"{number:014d}"), day=st.just(20260312),
                     period=st.integers(1, 24), created_ms=st.integers(0, 86_399).map(lambda s: DAY_MS + s * 1_000),
-                    records=st.lists(_RECORDS, max_size=6).map(tuple))
+                    records=st.lists(_RECORDS, max_size=4).map(tuple))
 
 
 @given(REPORTS)
+@settings(max_examples=60)
 def test_any_report_comes_back(report: Report) -> None:
     assert decode(encode(report)) == report
 
 
 @given(REPORTS, st.data())
+@settings(max_examples=60)
 def test_a_file_cut_anywhere_is_partial(report: Report, data: st.DataObject) -> None:
     """It may still be being written: never taken, never called garbled."""
     whole = encode(report)

@@ -7,6 +7,8 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sqlalchemy import select
+
 from core.calendars import Calendars
 from core.clock import epoch_ms, hkt
 from core.deposits.collect_icbc import IcbcCollector
@@ -29,7 +31,6 @@ from emulators.streams import Streams
 from scenarios.banks import DeathTraps, InMemory, Life, Site
 from scenarios.banks.icbc import IcbcInWorld
 from scenarios.names import names
-from sqlalchemy import select
 
 START = "2026-03-12 09:00"
 ON_DUTY, SUPERVISOR = Actor("staff_2001", Role.ON_DUTY), Actor("staff_3001", Role.SUPERVISOR)
@@ -64,6 +65,7 @@ class IcbcWorld:
         for customer in "abc":
             self.bank.open_customer(customer, f"CHAN {customer.upper()}", {"HKD": 100_000_000}, f"6222{customer}")
         self.raised: list[BaseException] = []
+        self._tasks: dict[asyncio.Task[Any], None] = {}
         self.life: Life
         self.run(self.world.open())
         self.run(self.begin_core())
@@ -85,8 +87,7 @@ class IcbcWorld:
 
     async def restart_core(self) -> None:
         """The core dies and another begins on the same data."""
-        self.timetable.halt()
-        self.life.end()
+        self.end_core()
         self.databases = self.databases.reopen()
         await self.begin_core()
 
@@ -105,9 +106,21 @@ class IcbcWorld:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self.loop.create_task(work)
-        task.add_done_callback(lambda done: None if done.cancelled() or done.exception() is None
-                               else self.raised.append(done.exception()))  # type: ignore[arg-type]
+        self._tasks[task] = None
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.raised.append(error)
+
+    def end_core(self) -> None:
+        """Nothing of the core goes on."""
+        self.timetable.halt()
+        self.life.end()
+        for task in list(self._tasks):
+            task.cancel()
 
     # Acting and looking
 
@@ -182,7 +195,7 @@ def icbc_world(**how: Any) -> Iterator[IcbcWorld]:
     try:
         yield world
     finally:
-        world.timetable.halt()
+        world.end_core()
         world.run(world.world.close())
         world.run(world.databases.close())
         world.loop.close()

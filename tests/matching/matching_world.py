@@ -19,11 +19,13 @@ from core.deposits.statements import Flow, Statements
 from core.domain import Role
 from core.errors import Refusal
 from core.jobs import Timetable
+from core.orchestration.operations import REVERSE_CONFIRMATIONS
 from core.orchestration.records import Actor
 from core.statement import Entry
 from core.storage import Statement as Sql
 from core.storage.primary import deposits, matches
-from tests.rig import Rig, play
+from core.trace import Event
+from tests.rig import SUPERVISOR, Rig, play
 
 BANKS = ("bochk", "hsbc", "hase", "icbc", "cgb", "scb", "ccba", "dbs", "za", "citi", "spd", "ewb")
 FRONTLINE = Actor("staff_1001", Role.FRONTLINE)
@@ -72,10 +74,17 @@ class Desk:
     """What a story of standard deposits holds in its hands."""
 
     def __init__(self, rig: Rig, banks: Sequence[str], rules: Mapping[str, BankRules] | None) -> None:
-        self.rig, core = rig, rig.core
+        self.rig, self._banks, self._rules = rig, banks, rules
+        self.accounts = Cardholders(rig)
+        self._refs = 0
+        self._wire()
+
+    def _wire(self) -> None:
+        """The rooms, on the core that lives now."""
+        core, banks, rules = self.rig.core, self._banks, self._rules
         given = core.given
         db, clock, trace, settings = given.databases.primary, given.clock, given.trace, given.settings
-        self.db, self.accounts = db, Cardholders(rig)
+        self.db = db
         self.statements = Statements(db, clock, trace, keep_months=settings["match.look_back_months"])
         crediting = Crediting(db, clock, core.applications, core.sba, core.lists, given.rpc, settings)
         self.rooms = MatchingRooms(
@@ -83,7 +92,6 @@ class Desk:
             crediting, core.lists, given.rpc, settings, banks, rules)
         self.timetable = Timetable(db, clock, trace, given.locks, given.worker, settings, given.calendars,
                                    self.rooms.scheduled, core.spawn)
-        self._refs = 0
 
     async def begin(self) -> None:
         core = self.rig.core
@@ -91,6 +99,13 @@ class Desk:
         core.jobs.register(self.rooms.handlers)
         await self.rooms.begin()
         await core.jobs.start()
+        self.rig.world.trace.subscribe(self._reborn)
+
+    def _reborn(self, event: Event) -> None:
+        """A new core starts: it gets its rooms before it takes anything up."""
+        if event[2] == "core" and event[4]["phase"] == "start":
+            self._wire()
+            self.rig.core.jobs.register(self.rooms.handlers)
 
     def uid(self, who: str) -> int:
         return self.rig.customer(who).uid
@@ -101,8 +116,8 @@ class Desk:
     async def submit(self, who: str = "alice", amount: int = 1_000_000, ccy: str = "HKD",
                      bank: str = "hsbc") -> Submitted | Refusal:
         customer = self.rig.customer(who)
-        return await self.rooms.standard.submit(customer.uid, customer.trade_acc_ids[0], 1, 1, self.card(who, bank), bank,
-                                                ccy, amount)
+        return await self.rooms.standard.submit(
+            customer.uid, customer.trade_acc_ids[0], 1, 1, self.card(who, bank), bank, ccy, amount)
 
     async def applied(self, who: str = "alice", amount: int = 1_000_000, ccy: str = "HKD", bank: str = "hsbc") -> Apply:
         found = await self.submit(who, amount, ccy, bank)
@@ -137,6 +152,14 @@ class Desk:
         assert await self.round() == "1 matched"
         await asyncio.sleep(5)
         return await self.apply(apply)
+
+    async def reverse(self, apply: Apply, remark: str = "test") -> None:
+        """A supervisor reverses its credit."""
+        reply = await self.rig.operate(
+            "CashDepositReverse", await self.procedure(apply), SUPERVISOR, remark=remark,
+            confirmations=REVERSE_CONFIRMATIONS)
+        assert reply.ok, reply
+        await asyncio.sleep(5)
 
     async def by_hand(self, flow: Flow, apply: Apply, request: str = "q1") -> Any:
         return await self.rooms.manual.match(request, flow.bank_type, flow.id, apply.id, FRONTLINE, "by hand")

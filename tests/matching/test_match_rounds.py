@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from core.deposits.matching.links import CLAIM
 from core.deposits.matching.rules import read_rules
 from core.deposits.statements import CANDIDATE, CREDITED, MATCHED, NEW, WINDOW_WAIT
 from core.domain import ApplyStatus
@@ -241,8 +243,6 @@ def test_an_entry_told_twice_or_claimed_elsewhere_is_credited_once() -> None:
         assert await desk.round() == "" and (await desk.apply(again)).status == ApplyStatus.WAIT_MATCH
         claimed = await desk.arrives()
         async with desk.db.transaction() as tx:
-            from core.deposits.matching.links import CLAIM
-
             await tx.execute(CLAIM, {"bank_type": "hsbc", "flow_id": claimed.id, "apply_id": 1, "claimed_at": 1})
         assert await desk.round() == "", "somebody else has it"
         assert (await desk.flow(claimed)).is_used == 0 and len((await desk.links())[0]) == 1
@@ -260,10 +260,7 @@ def test_two_statements_of_one_transfer_and_the_excess_is_reversed() -> None:
         await desk.matched(ref="ONE")
         extra = await desk.matched(ref="TWO")  # the bank booked it twice under two references
         assert (await desk.rig.money()).available == 12_000_000
-        from tests.rig import SUPERVISOR
-
-        reply = await desk.rig.operate("CashDepositReverse", await desk.procedure(extra), SUPERVISOR)
-        assert reply.ok
+        await desk.reverse(extra)
         await asyncio.sleep(5)
         assert (await desk.rig.money()).available == 11_000_000
         assert (await desk.apply(extra)).status == ApplyStatus.REVERSED
@@ -276,8 +273,8 @@ def test_two_rounds_at_once_match_once() -> None:
     async def story(desk: Desk) -> None:
         await desk.applied()
         await desk.arrives()
-        other = Desk(desk.rig, ("hsbc",), None)
-        assert sorted(await asyncio.gather(desk.round(), other.round())) in (["", "1 matched"],)
+        again = desk.rooms.rounds
+        assert sorted(await asyncio.gather(again.run(), again.run())) == ["", "1 matched"]
         await asyncio.sleep(5)
         assert (await desk.rig.money()).available == 11_000_000
         assert len((await desk.links())[0]) == 1
@@ -286,37 +283,32 @@ def test_two_rounds_at_once_match_once() -> None:
 
 
 @pytest.mark.req("MATCH-016")
-@pytest.mark.parametrize("commit", range(1, 12))
+@pytest.mark.parametrize("commit", range(1, 17))
 def test_a_death_after_any_commit_loses_and_doubles_nothing(commit: int) -> None:
     async def story(desk: Desk) -> None:
-        world, db = desk.rig.world, desk.rig.world.databases
+        world = desk.rig.world
         applies = [await desk.applied(), await desk.applied("bob", 700_000)]
-        for who, amount in (("alice", 1_000_000), ("bob", 700_000)):
-            await desk.arrives(who, amount)
-        at, left = db.on_commit, [commit]
+        flows = [await desk.arrives(), await desk.arrives("bob", 700_000)]
+        seen = [0]
 
-        def die(name: str, number: int) -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                db.on_commit = at
-                world.core.kill()
-                raise Severed
+        def die(_name: str, _number: int) -> None:
+            seen[0] += 1
+            if seen[0] == commit:
+                world.watch_commits(None)
+                world.kill(restart_ms=1000)
 
-        db.on_commit = die
-        try:
+        world.watch_commits(die)
+        with contextlib.suppress(Severed):
             await desk.round()
-            await asyncio.sleep(10)
-        except Severed:
-            pass
-        db.on_commit = at
-        await world.restart_after_death()
-        fresh = Desk(desk.rig, ("hsbc",), None)
-        await fresh.begin()
-        await fresh.round()
+        await asyncio.sleep(20)
+        assert world.kills == 1
+        await desk.round()
         await asyncio.sleep(120)
-        assert [(await fresh.apply(one)).status for one in applies] == [ApplyStatus.DONE] * 2
-        assert (await fresh.rig.money()).available == 11_000_000
-        assert (await fresh.rig.money("bob")).available == 10_700_000
+        assert [(await desk.apply(one)).status for one in applies] == [ApplyStatus.DONE] * 2
+        assert [(await desk.flow(one)).status for one in flows] == [CREDITED] * 2
+        assert {row[-3] for row in (await desk.links())[1]} == {int(ApplyStatus.DONE)}
+        assert (await desk.rig.money()).available == 11_000_000
+        assert (await desk.rig.money("bob")).available == 10_700_000
 
     tell(story)
 

@@ -19,6 +19,8 @@ from core.storage import Statement
 from core.storage.primary import queue
 from core.storage.procedure import outbox
 from emulators.airstar.faults import FAULTS
+from emulators.bst.faults import FAULTS as SOCKET_FAULTS
+from scenarios.banks import WHOLE_LINES
 from scenarios.names import CALLS, KILL_POINTS, names
 from scenarios.reading import load_text
 from scenarios.runner import Run
@@ -36,9 +38,11 @@ settings:
   sim.airstar.result.delay: [[1.0, 3.0, 40.0]]
   sim.airstar.outcome.deposit: [[SUCCESS, 1.0]]
   sim.airstar.outcome.withdrawal: [[SUCCESS, 1.0]]
+  sim.cmb.outcome: [[0, 1.0]]
+  sim.cmbc.outcome: [[0, 1.0]]
 customers:
-  - {{id: alice, balances: {{HKD: "500,000"}}, at_bank: {{HKD: "500,000"}}, cards: [airstar]}}
-  - {{id: bob, balances: {{HKD: "500,000"}}, at_bank: {{HKD: "500,000"}}, cards: [airstar]}}
+  - {{id: alice, balances: {{HKD: "500,000"}}, at_bank: {{HKD: "500,000"}}, cards: {cards}}}
+  - {{id: bob, balances: {{HKD: "500,000"}}, at_bank: {{HKD: "500,000"}}, cards: {cards}}}
 workload:
   - recorded:
 {movements}
@@ -62,14 +66,14 @@ def known() -> Names:
     return names()
 
 
-def movements(count: int = 4, every_s: int = 120) -> str:
+def movements(count: int = 4, every_s: int = 120, channel: str = "airstar") -> str:
     """Deposits and withdrawals of both customers from 11:34 on, each kind once begun at the bank."""
     lines = []
     for number in range(count):
         for kind in ("deposit", "withdraw"):
             who, by = ("alice", "bob")[number % 2], "bank" if number == 2 else "app"
             minute, second = divmod(4 * 60 + number * every_s + (25 if kind == "deposit" else 0), 60)
-            lines.append(f'      - {{at: "11:{30 + minute}:{second:02d}", {kind}: {{customer: {who}, channel: airstar, '
+            lines.append(f'      - {{at: "11:{30 + minute}:{second:02d}", {kind}: {{customer: {who}, channel: {channel}, '
                          f'market: HK, ccy: HKD, amount: "{10 + number},000", by: {by}}}}}')
     return "\n".join(sorted(lines))
 
@@ -85,7 +89,47 @@ PARAMETERS: dict[str, list[str]] = {
     "airstar.fail_with": ["{code: 140630016}", "{code: 140630999, processed: true}", "{code: 140630014, at: result}",
                           "{code: 140630007}"],
     "airstar.refunded_after_credit": ["{refund_s: 90}", "{refund_s: 1}"],
+    "drop": ["{}", "{server: both}"],
+    "half_open": ["{}", "{server: both}"],
+    "silent_heartbeats": ["{server: both}"],
+    "wrong_key": ["{server: both}"],
+    "split": ["{server: both}"],
+    "merged": ["{server: both}"],
+    "bad_signature": ["{}", "{message: result}"],
+    "duplicate_push": ["{fresh: false}", "{fresh: true}"],
+    "timeout": ["{processed: true}", "{processed: false}"],
+    "answer_minus5": ["{processed: true}", "{processed: false}", "{at: result}", "{processed: false, server: primary}"],
+    "reject": ["{at: result}", "{at: answer}"],
+    "system_error": ["{processed: true}", "{processed: false}"],
+    "slow": ["{delay_s: 5}", "{delay_s: 20}"],
+    "list_disagrees": ["{how: missing}", "{how: foreign}"],
+    "list_outage": ["{answer: unavailable}", "{answer: silence}"],
 }
+BY_SUBSET = {"cmbc": ("drop", "half_open", "sequence_gap", "lost_push", "lost_ack", "timeout", "answer_minus5",
+                      "duplicate_push", "malformed", "closed")}
+"""The two socket banks share their code: of the second, one way to strike of each fault, and all of these."""
+JOBS = ("AsbBstCreateJob", "AsbBstCreateResultJob", "AsbBstCreateFromBankJob", "AsbBstDepositJob", "FetchBankRequest",
+        "AsbBstTransfer", "SyncAsbBstWithdraw", "AsbBstAcknowledge", "WithdrawStart", "WithdrawDriveJob",
+        "MoveNextResumeJob", "OutboxSweep", "BochkPull", "SyncBstDataHelper",
+        *(f"{prefix}{job}" for prefix in ("Cmb", "Ms") for job in ("Collect", "Credit", "Transfer", "Result", "Refuse")))
+CHANNELS = {"cmb.": "cmb", "cmbc.": "cmbc", ":Cmb": "cmb", ":Ms": "cmbc", "job: Cmb": "cmb", "job: Ms": "cmbc",
+            "SyncBstDataHelper": "cmb"}
+"""What a case names -> the bank through which the movements go that it strikes; else Airstar."""
+
+
+def _at_sockets() -> list[tuple[str, str, str]]:
+    made = []
+    for bank in ("cmb", "cmbc"):
+        for name in SOCKET_FAULTS:
+            ways = PARAMETERS.get(name, ["{}"])
+            if bank in BY_SUBSET and name not in BY_SUBSET[bank]:
+                made.append((f"{bank}.{name}", ways[0], ""))
+                continue
+            for given in ways:
+                made.append((f"{bank}.{name}", given, ""))
+                if name not in WHOLE_LINES and bank not in BY_SUBSET:
+                    made.append((f"{bank}.{name}", given, ", share: 0.4"))
+    return made
 
 
 def _cases() -> list[Any]:
@@ -93,20 +137,26 @@ def _cases() -> list[Any]:
     for name in FAULTS:
         for given in PARAMETERS.get(f"airstar.{name}", ["{}"]):
             made += [(f"airstar.{name}", given, ""), (f"airstar.{name}", given, ", share: 0.4")]
+    made += _at_sockets()
     for kind in ("fail", "timeout_before", "timeout_after"):
         made += [(f"rpc.{kind}", f"{{call: {call}}}", ", share: 0.7") for call in CALLS]
     made += [("core.kill", f'{{at: "{point}", restart_after: {after}}}', ", times: 3")
              for point in KILL_POINTS for after in ("2s", "45s")]
-    made += [("job.stop", f"{{job: {job}}}", "") for job in (
-        "AsbBstCreateJob", "AsbBstCreateResultJob", "AsbBstCreateFromBankJob", "AsbBstDepositJob", "FetchBankRequest",
-        "AsbBstTransfer", "SyncAsbBstWithdraw", "AsbBstAcknowledge", "WithdrawStart", "WithdrawDriveJob",
-        "MoveNextResumeJob", "OutboxSweep", "BochkPull")]
+    made += [("job.stop", f"{{job: {job}}}", "") for job in JOBS]
     return [pytest.param(*case, id=" ".join(case).replace(",", "")) for case in made]
 
 
 def test_every_fault_of_the_catalogue_is_tried_here() -> None:
     tried = {case.values[0] for case in _cases()}
     assert tried == set(known().faults)
+    killed = " ".join(case.values[1] for case in _cases() if case.values[0] == "core.kill")
+    assert all(f'"{point}"' in killed for point in KILL_POINTS)
+
+
+def _channel(*words: str) -> str:
+    """The bank whose movements a case strikes."""
+    return next((bank for mark, bank in CHANNELS.items() if any(
+        word.startswith(mark) or (mark[0] != "c" and mark in word) for word in words)), "airstar")
 
 
 async def operations(world: World, left: list[Any]) -> None:
@@ -125,8 +175,8 @@ async def operations(world: World, left: list[Any]) -> None:
 def test_under_this_fault_money_stays_explained_and_after_it_everything_finishes(
     fault: str, given: str, aim: str
 ) -> None:
-    lasts = "" if fault == "core.kill" else ", for: 15m"
-    text = SCENARIO.format(seed=11, wire="messages", movements=movements(),
+    lasts, channel = "" if fault == "core.kill" else ", for: 15m", _channel(fault, given)
+    text = SCENARIO.format(seed=11, wire="messages", movements=movements(channel=channel), cards=f"[{channel}]",
                            faults=f'  - {{at: "11:31", inject: {fault}{lasts}{aim}, with: {given}}}')
     left: list[Any] = []
     wishes: dict[tuple[str, int], str] = {}
@@ -157,7 +207,7 @@ def test_many_faults_at_once(seed: int, tmp_path: Path) -> None:
         '  - {at: "11:31", inject: core.kill, times: 2, with: {at: "send:AsbBstTransfer", restart_after: 5s}}',
         '  - {at: "11:31", inject: core.kill, times: 2, with: {at: "poll:AsbBstCreateResultJob", restart_after: 5s}}'])
     left: list[Any] = []
-    text = SCENARIO.format(seed=seed, wire="messages", movements=movements(6), faults=faults)
+    text = SCENARIO.format(seed=seed, wire="messages", movements=movements(6), cards="[airstar]", faults=faults)
     run = Run(load_text(text, known()), known(), tamper=lambda world: world._keep(operations(world, left)))
     summary = run.execute().summary
     assert not summary["invariants"]["violations"]

@@ -1,9 +1,9 @@
-"""The same scenario on the memory network in virtual time, and paced on real sockets: the same transitions, the same books.
+"""The same scenario on the memory network in virtual time, and paced on real sockets: transitions and books are alike.
 
 *The same* leaves out when: a real line has its own latencies, so moments, event numbers and ids of Procedures differ,
 and so may the order of what is independent. What is compared: the way of each customer's deposits and withdrawals
-through the states, with reasons; what each bank's book moved; every balance at both ends; statuses of Applies and Tasks;
-and that no invariant was broken. The line of CMB drops in the middle of it, on both.
+through the states, with reasons; what each bank's book moved; every balance at both ends; statuses of Applies and
+Tasks; and that no invariant was broken. The line of CMB drops in the middle of it, on both.
 """
 
 from __future__ import annotations

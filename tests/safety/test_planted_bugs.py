@@ -7,21 +7,25 @@ ledger is replaced once the world stands. Sources: issue "Plant five bugs"; FRZ-
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import bindparam, update
 
+from core.banks.socket import gateway as gateway_table
+from core.deposits import bst
 from core.domain import BizType
 from core.errors import InvariantBroken
+from core.money import parse_wire
 from core.orchestration import records
 from core.orchestration import withdraw_table as W
 from core.orchestration.engine import Fact, Outcome
 from core.orchestration.table import Row
 from core.storage import Statement
 from core.storage.procedure import proc_info
+from core.wire.socket.messages import DEPOSIT_PUSH
 from scenarios.invariants import INVARIANTS, Invariants
 from scenarios.names import names
 from scenarios.reading import load
@@ -53,18 +57,48 @@ LOST_ANSWER = """
 faults:
   - {at: "10:00", inject: airstar.timeout, times: 1, with: {processed: true}, only: {kind: withdrawal}}
 """
+AT_CMB = """
+name: planted_at_cmb
+title: A withdrawal, and a deposit that the bank pushes
+start: 2026-03-12 10:00
+end: 2026-03-12 10:58
+seed: 1
+settings:
+  sim.cmb.outcome: [[0, 1.0]]
+  sim.cmb.unknown.share: 0.0
+customers:
+  - {id: alice, balances: {HKD: "100,000"}, at_bank: {HKD: "50,000"}, cards: [cmb]}
+workload:
+  - recorded:
+      - {at: "10:10", withdraw: {customer: alice, channel: cmb, market: HK, ccy: HKD, amount: "20,000"}}
+      - {at: "10:40", deposit: {customer: alice, channel: cmb, market: HK, ccy: HKD, amount: "10,000", by: bank}}
+%s
+expect:
+  - {that: deposits, state: end_ok(deposit_ok), equals: 1}
+  - {that: withdrawals, state: end_ok(transfer_done), equals: 1}
+"""
+TIMEOUT = """
+faults:
+  - {at: "10:00", inject: cmb.answer_minus5, times: 1, with: {late_s: 20}, only: {kind: withdrawal}}
+"""
+TOLD_TWICE = """
+faults:
+  - {at: "10:00", inject: cmb.duplicate_push, times: 1, with: {message: deposit_push, fresh: true}}
+"""
 
 Plant = Callable[[World, pytest.MonkeyPatch], None]
 
 
 @dataclass(frozen=True)
 class Bug:
-    """A mistake, the invariant that must catch it, and the Procedure it must name (P1 deposit, P2 withdrawal)."""
+    """A mistake, the invariant that must catch it, and the Procedure it must name (at Airstar P1 is the deposit, P2 the
+    withdrawal; at CMB the other way round)."""
 
     plant: Plant
     invariant: str
     procedure: str
     faults: str = ""
+    scenario: str = SCENARIO
 
 
 def performer(effect: str, does: Callable[[Any, Any, Any], Any]) -> Plant:
@@ -194,6 +228,61 @@ def _rejects_what_the_bank_paid(world: World, _patch: pytest.MonkeyPatch) -> Non
     sba.bank_result = upside_down  # type: ignore[method-assign]
 
 
+# At a socket bank
+
+
+def _pushes_taken_by(take: Callable[[Any, Any, Any], Any]) -> Plant:
+    """Replace what becomes of a push; ``take(gateway, connection, message)``."""
+
+    def plant(world: World, _patch: pytest.MonkeyPatch) -> None:
+        gateway = world.core.sockets["cmb"].gateway
+
+        async def taken(connection: Any, message: Any) -> None:
+            await take(gateway, connection, message)
+
+        gateway._take = taken  # type: ignore[method-assign]
+
+    return plant
+
+
+async def _acknowledged_and_lost(_gateway: Any, connection: Any, message: Any) -> None:
+    """It was to be written later, and whoever was to write it is no more."""
+    connection.acknowledge(message)
+
+
+async def _known_by_its_number_only(gateway: Any, connection: Any, message: Any) -> None:
+    """A deposit that is told of under another number is another deposit."""
+    push, number = gateway._read(message), message.body.push_seq
+    if message.command == DEPOSIT_PUSH and number > 2:
+        push = push._replace(body=replace(push.body, transfer_ref=f"{push.body.transfer_ref}-{number}"))
+    await gateway._inbound.take(push)
+    connection.acknowledge(message)
+
+
+def _amount_of_a_push_taken_for_minor_units(world: World, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(bst, "parse_wire", lambda text: parse_wire(text) // 100)
+
+
+def _timeout_taken_for_a_rejection(_world: World, patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(gateway_table.SENT, -5, gateway_table.Outcome.REJECTED)
+
+
+def _sent_again_under_another_reference(world: World, _patch: pytest.MonkeyPatch) -> None:
+    """After -5 it is not asked, and the second sending has a reference of its own."""
+    gateway, sent = world.core.sockets["cmb"].gateway, iter(range(1, 100))
+    pay, query = gateway.pay, gateway.query
+
+    async def under_another(ref: str, *rest: Any) -> Any:
+        number = next(sent)
+        return await pay(ref if number == 1 else f"CMBS9{number:011d}", *rest)
+
+    async def not_asked(ref: str, attempt: int = 1) -> Any:
+        answer = await query(ref, attempt)
+        return answer._replace(outcome=gateway_table.Outcome.NOT_FOUND) if attempt == 1 else answer
+
+    gateway.pay, gateway.query = under_another, not_asked  # type: ignore[method-assign]
+
+
 BUGS: dict[str, Bug] = {
     "CREDIT performed twice under different keys": Bug(performer("CREDIT", _twice), "explained_totals", ""),
     "CONSUME skipped": Bug(performer("CONSUME", _says("CONSUMED")), "no_terminal_hold", "P2"),
@@ -208,12 +297,22 @@ BUGS: dict[str, Bug] = {
     "a balance that its postings do not make": Bug(_one_cent_more_on_the_account, "conservation", "P1"),
     "the core finds its own books broken": Bug(performer("CREDIT", _breaks), "core_intact", ""),
     "a success taken for a failure": Bug(_rejects_what_the_bank_paid, "books_agree", "P2"),
+    "a push acknowledged and not written": Bug(
+        _pushes_taken_by(_acknowledged_and_lost), "one_bank_effect", "", scenario=AT_CMB),
+    "a push known by its number only": Bug(
+        _pushes_taken_by(_known_by_its_number_only), "books_agree", "P2", TOLD_TWICE, AT_CMB),
+    "the amount of a push read wrongly": Bug(_amount_of_a_push_taken_for_minor_units, "books_agree", "P2",
+                                             scenario=AT_CMB),
+    "-5 taken for a rejection": Bug(_timeout_taken_for_a_rejection, "books_agree", "P1", TIMEOUT, AT_CMB),
+    "-5 sent again under another reference": Bug(
+        _sent_again_under_another_reference, "one_bank_effect", "", TIMEOUT, AT_CMB),
 }
 
 
-def run(folder: Path, plant: Plant | None, faults: str, patch: pytest.MonkeyPatch) -> RunResult:
+def run(folder: Path, plant: Plant | None, faults: str, patch: pytest.MonkeyPatch,
+        scenario_text: str = SCENARIO) -> RunResult:
     file = folder / "planted.yaml"
-    file.write_text(SCENARIO % faults, encoding="utf-8")
+    file.write_text(scenario_text % faults, encoding="utf-8")
     known = names()
     scenario = load(file, known)
     tamper = None if plant is None else lambda world: plant(world, patch)
@@ -221,9 +320,13 @@ def run(folder: Path, plant: Plant | None, faults: str, patch: pytest.MonkeyPatc
     return Run(scenario, known, command=command, tamper=tamper).execute()
 
 
-@pytest.mark.parametrize("faults", ["", LOST_ANSWER], ids=["calm", "lost answer"])
-def test_without_a_bug_the_run_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: str) -> None:
-    result = run(tmp_path, None, faults, monkeypatch)
+@pytest.mark.parametrize(("scenario", "faults"), [
+    (SCENARIO, ""), (SCENARIO, LOST_ANSWER), (AT_CMB, ""), (AT_CMB, TIMEOUT), (AT_CMB, TOLD_TWICE)],
+    ids=["calm", "lost answer", "calm at CMB", "-5 at CMB", "told twice at CMB"])
+def test_without_a_bug_the_run_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scenario: str, faults: str
+) -> None:
+    result = run(tmp_path, None, faults, monkeypatch, scenario)
     assert result.passed, result.summary
 
 
@@ -231,7 +334,7 @@ def test_without_a_bug_the_run_passes(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bug = BUGS[name]
-    result = run(tmp_path, bug.plant, bug.faults, monkeypatch)
+    result = run(tmp_path, bug.plant, bug.faults, monkeypatch, bug.scenario)
     violations = result.summary["invariants"]["violations"]
     assert violations, "not caught"
     assert not result.passed

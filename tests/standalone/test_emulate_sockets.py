@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from itertools import count
 from pathlib import Path
@@ -24,6 +26,7 @@ from core.wire.socket.day_list import ListQuery, decode_list, sign_query, target
 
 SM2 = FastSm2()
 FLAVOURS = {"cmb": CMB, "cmbc": CMBC}
+FOREIGN = Path(__file__).parents[1] / "foreign" / "socket_client.py"
 CARD = "6230000000000001"
 
 
@@ -286,6 +289,27 @@ def test_a_bank_says_what_it_cannot_do(served: Process) -> None:
     assert served.get("/faults")["table"]["drop"]["parameters"]["server"]["default"] == "primary"
     if served.said["bank"] == "cmbc":
         assert served.post("/deposits", whose | {"ccy": "CNH", "amount": "1.00"}, 422)["error"].startswith("ccy: ")
+
+
+@pytest.mark.req("SOCK-01")
+def test_a_client_that_shares_no_code_takes_a_deposit_begun_over_http(served: Process) -> None:
+    """Printed keys and addresses, the protocol reference and the ``openssl`` command are all that it needs."""
+    given, port = served.said["credentials"], served.said["addresses"]["primary"].rpartition(":")[2]
+    command = [sys.executable, str(FOREIGN), "--port", port, "--bank", given["bank_name"], "--broker", given["broker"],
+               "--serial", given["certificate_serial"], "--key", given["broker_private_key"],
+               "--bank-key", given["bank_public_key"], "--wait", str(int(PATIENCE_S))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        assert [json.loads(client.stdout.readline())["event"] for _ in range(2)] == ["keys agreed", "signed on"]
+        assert served.get("/state")["signed_on"] == "primary"
+        begun = served.post("/deposits", {"customer": "chan", "ccy": "HKD", "amount": "88.00"}, 201)["reference"]
+        served.advance("1m")
+        deposit, query, off = (json.loads(line) for line in client.stdout)
+    assert client.returncode == 0
+    assert (deposit["event"], deposit["signature"], deposit["reference"]) == ("deposit", "good", begun)
+    assert (deposit["card_no"], deposit["ccy"], deposit["amount"]) == (CARD, "HKD", "88.00")
+    assert (query["state"], off["event"]) == ("DONE", "signed off")
+    assert served.get("/state")["pushes"] == {"last_seq": 1, "undelivered": 0}
 
 
 def test_openssl_reads_the_keys(served: Process) -> None:

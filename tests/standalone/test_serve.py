@@ -124,10 +124,11 @@ def test_the_end_of_the_scenario_pauses_it(served: Process) -> None:
     assert served.control.get("/health").text == "ok"
 
 
-def test_a_port_in_use_is_refused(tmp_path: Path, served: Process) -> None:
+@pytest.mark.parametrize("options", [("--port", "{}"), ("--set", "standalone.serve.port={}")])
+def test_a_port_in_use_is_refused(tmp_path: Path, served: Process, options: tuple[str, str]) -> None:
     file = tmp_path / "served.yaml"
     file.write_text(SCENARIO)
     port = served.said["control"].rpartition(":")[2]
-    done = subprocess.run([sys.executable, "-m", "api.cli", "serve", str(file), "--port", port], capture_output=True,
-                          text=True, timeout=4 * PATIENCE_S, check=False)  # fmt: skip
+    command = [sys.executable, "-m", "api.cli", "serve", str(file), *(option.format(port) for option in options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=4 * PATIENCE_S, check=False)
     assert done.returncode == 2 and "in use" in done.stderr, done

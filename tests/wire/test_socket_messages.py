@@ -363,6 +363,12 @@ def test_cmbc_refuses_hostile_documents(hostile: str) -> None:
         CMBC.decode(FrameType.PUSH, m.DEPOSIT_PUSH, payload.replace(old, new))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_cmbc_takes_no_other_encoding_for_utf_8(encoding: str) -> None:
+    with pytest.raises(MalformedMessage):
+        CMBC.decode(FrameType.PUSH, m.DEPOSIT_PUSH, CMBC.encode(push(name="CHAN")).decode().encode(encoding))
+
+
 def test_cmbc_reads_a_foreign_hand() -> None:
     """Indentation, another order, CDATA, character references, no declaration: all of that is the same message."""
     payload = CMBC.encode(push(name="张三")).removeprefix(BEFORE)

@@ -77,8 +77,8 @@ def _credited(message: Mt910) -> int:
 
 
 def _remark(message: Mt910) -> str:
-    """Field 72 as one line (slashes and the code for the beneficiary are the format's); an ordering institution, where it stands
-    for a customer who is not named."""
+    """Field 72 as one line (slashes and the code for the beneficiary are the format's); before it the ordering
+    institution, where it stands for a customer who is not named."""
     told = [line.removeprefix("//").removeprefix("/BNF/") for line in message.narrative]
     if message.customer is None and message.institution is not None:
         told.insert(0, message.institution.name)

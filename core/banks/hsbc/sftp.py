@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from core.banks.hsbc.lines import PARTIAL, Mailbox, RemoteFile, good_name
 from core.errors import OutcomeUnknown
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from asyncssh import SFTPClient
 
 
-class SftpBank(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SftpBank:
     """Where the bank's server is and how we log in. ``known_hosts`` as in the file of that name; ``key`` private."""
 
     host: str

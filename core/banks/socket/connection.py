@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from core.banks.socket.line import Line
-from core.clock import US_PER_S, Clock, hkt
+from core.clock import US_PER_S, Clock, hkt, hkt_texts
 from core.errors import OutcomeUnknown
 from core.wire.socket import BadSignature, FrameType, Party, RefusedMessage
 from core.wire.socket import messages as m
@@ -30,8 +30,7 @@ class Stamps:
     def next(self) -> m.Stamp:
         """Of the next message."""
         self._number += 1
-        now = hkt(self._clock.now_ms())
-        return m.Stamp(f"{self._prefix}{self._number:09d}", f"{now:%Y%m%d}", f"{now:%H%M%S}")
+        return m.Stamp(f"{self._prefix}{self._number:09d}", *hkt_texts(self._clock.now_ms()))
 
 
 class Hearer(Protocol):

@@ -28,7 +28,7 @@ from core.banks.socket.line import Dial
 from core.clock import US_PER_MS, Clock
 from core.domain import Market
 from core.errors import CallFailed, InvalidAmount, OutcomeUnknown
-from core.hops import LINES, Hop
+from core.hops import tell_exchange
 from core.money import format_wire, parse_wire
 from core.trace import Trace
 from core.wire.socket import Flavour, FrameType, ProtocolError, RefusedMessage, TransferState
@@ -284,15 +284,6 @@ class SocketGateway:
         read: Callable[[list[m.Message]], Answer],
     ) -> Answer:
         """One exchange, traced at both ends; the one place where silence and noise become an answer."""
-        with Hop(self._trace, f"{self.bank}.{message}", LINES[self.bank]) as hop:
-            answer = await self._exchanged(message, command, body, ref, attempt, read)
-            hop.outcome, hop.quiet = answer.outcome.lower(), answer.outcome is Outcome.PENDING
-            return answer
-
-    async def _exchanged(
-        self, message: str, command: str, body: m.Body, ref: str, attempt: int,
-        read: Callable[[list[m.Message]], Answer],
-    ) -> Answer:
         self._tell_request(message, ref, attempt)
         began_us = self._clock.now_us()
         connection = await self.servers.ready()
@@ -320,6 +311,7 @@ class SocketGateway:
             "bank": self.bank, "message": message, "ref": ref, "request_id": answer.bank_serial, "attempt": attempt,
             "outcome": answer.outcome.value, "code": answer.code,
             "ms": (self._clock.now_us() - began_us) // US_PER_MS})
+        tell_exchange(self._trace, self.bank, message, began_us, answer.outcome)
 
     # Pushes (`core.banks.socket.exit_servers.Ear`)
 

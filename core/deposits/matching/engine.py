@@ -16,11 +16,13 @@ hashed in steps of it. Candidates are searched among what is left, over amounts 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from core.deposits.matching.rules import (
     ABSENT,
+    ACCOUNT_PROOFS,
     AMOUNT,
     BANK,
     CARD,
@@ -28,11 +30,14 @@ from core.deposits.matching.rules import (
     DATE,
     DIMENSIONS,
     FULL,
+    FULL_OR_LAST4,
     LAST4,
     NAME,
     PART,
     PASSES,
+    REFUTED,
     WAITS,
+    WHOLE,
     BankRules,
     Credit,
     Wish,
@@ -64,27 +69,22 @@ def decide(
     rules: BankRules, credits: Sequence[Credit], wishes: Sequence[Wish], open_ccys: Container[str], best: int = 3
 ) -> list[Decision]:
     """One decision for each entry, in their order. All are of the rules' bank."""
-    pairs = _auto_pairs(rules, credits, wishes)
-    claims: dict[int, int] = {}
-    for found in pairs:
-        for one in found:
-            claims[one.id] = claims.get(one.id, 0) + 1
-    taken: dict[int, None] = {}
-    decisions: list[Decision | None] = []
-    rest: list[int] = []
+    pairs, contested = _auto_pairs(rules, credits, wishes)
+    new, decisions, rest, taken = tuple.__new__, list[Any](), list[int](), dict[int, None]()
     for place, (entry, found) in enumerate(zip(credits, pairs, strict=True)):
-        if len(found) == 1 and claims[found[0].id] == 1:
-            wish = found[0].id
+        if type(found) is Wish and (wish := found[0]) not in contested:
             taken[wish] = None
-            decisions.append(Decision(entry.id, AUTO if entry.ccy in open_ccys else HELD, wish))
+            # made without the keyword machinery: this is the one line that every matched entry pays for
+            decisions.append(new(Decision, (entry[0], AUTO if entry[2] in open_ccys else HELD, wish, (), ())))
         else:
             decisions.append(None)
             rest.append(place)
     if rest:
         near = _Near([one for one in wishes if one.id not in taken])
         for place in rest:
-            decisions[place] = _rest(rules, credits[place], pairs[place], near, best)
-    return decisions  # type: ignore[return-value]
+            found = pairs[place]
+            decisions[place] = _rest(rules, credits[place], (found,) if type(found) is Wish else found, near, best)
+    return decisions
 
 
 def _rest(rules: BankRules, entry: Credit, tied: Sequence[Wish], near: _Near, best: int) -> Decision:
@@ -138,83 +138,121 @@ def dimensions(candidate: Candidate) -> str:
 
 # Auto pairs, looked up
 
-
-def _auto_pairs(rules: BankRules, credits: Sequence[Credit], wishes: Sequence[Wish]) -> list[Sequence[Wish]]:
-    """For each entry its auto pairs."""
-    if any(rules.auto.tolerance.values()):
-        return _within_tolerance(rules, credits, wishes)
-    first, last = rules.auto.first, rules.auto.last
-    whole = rules.card_rule not in (LAST4, NAME)
-    index: dict[Any, Any] = {}
-    if whole:  # by far the most entries name a whole account: their applications are one look-up away
-        for one in wishes:
-            key = (one.ccy, one.amount, one.card)
-            if (known := index.setdefault(key, one)) is not one:
-                index[key] = (*known, one) if type(known) is tuple else (known, one)
-    others = _Lookups(rules, wishes)
-    found: list[Sequence[Wish]] = []
-    for entry in credits:
-        _, _, ccy, amount, day, account, name, kind = entry
-        if whole and kind not in _NOT_WHOLE:
-            hit = index.get((ccy, amount, account))
-            if hit is None or (not name and rules.name_required):
-                found.append(())
-            elif type(hit) is Wish:
-                found.append((hit,) if first <= day - hit.day <= last else ())
-            else:
-                found.append([one for one in hit if first <= day - one.day <= last])
-        else:
-            found.append([one for one in others.of(entry, amount) if first <= day - one.day <= last
-                          and rules.card(entry, one) == PASSES])
-    return found
+Found = Any
+"""One `Wish`, or a sequence of none or several: most entries have one, and pay for no list."""
+_NONE: Final[tuple[Wish, ...]] = ()
 
 
-_NOT_WHOLE: Final = (PART, ABSENT)
+def _auto_pairs(
+    rules: BankRules, credits: Sequence[Credit], wishes: Sequence[Wish]
+) -> tuple[list[Found], dict[int, None]]:
+    """For each entry its auto pairs; and the applications that are a pair of more than one entry."""
+    (widths, first, last), named, rule = rules.auto, rules.name_required, rules.card_rule
+    index = _Index(rules, credits, wishes)
+    main: dict[Any, Found] = index.ends if rule == LAST4 else index.cards if rule in _WHOLE_CARDS else {}
+    pairs, claims, contested = list[Found](), dict[int, int](), dict[int, None]()
+    for place, entry in enumerate(credits):
+        _, _, ccy, amount, day, account, name, kind, end = entry
+        # By far the most entries are told by one look-up and a few comparisons; all others by `_proven`.
+        found: Found = _UNTOLD
+        if not widths[ccy]:
+            if kind == WHOLE and rule in _WHOLE_CARDS:
+                found = main.get((ccy, amount, account), _NONE) if name or not named else _NONE
+                if type(found) is Wish and not first <= day - found[4] <= last:
+                    found = _NONE
+            elif rule == LAST4 and (kind == WHOLE or account == end):
+                found = main.get((ccy, amount, end), _NONE)
+                if type(found) is Wish and not (name in found[6] and first <= day - found[4] <= last):
+                    found = _UNTOLD
+        if found is _UNTOLD or type(found) is list:
+            found = _only(_proven(rules, entry, index.of(entry)))
+        pairs.append(found)
+        for one in (found,) if type(found) is Wish else found:
+            if claims.setdefault(one[0], place) != place:
+                contested[one[0]] = None
+    return pairs, contested
 
 
-def _within_tolerance(rules: BankRules, credits: Sequence[Credit], wishes: Sequence[Wish]) -> list[Sequence[Wish]]:
-    """The same where some currency has a tolerance: amounts are hashed in steps as wide as it."""
-    widths = {ccy: tolerance + 1 for ccy, tolerance in rules.auto.tolerance.items()}
-    lookups = _Lookups(rules, wishes, lambda one: one.amount // widths[one.ccy])
-    auto, found = rules.auto, list[Sequence[Wish]]()
-    for entry in credits:
-        width = widths[entry.ccy]
-        steps = (entry.amount,) if width == 1 else (entry.amount // width, entry.amount // width + 1)
-        found.append([one for step in steps for one in lookups.of(entry, step)
-                      if auto.amount(entry, one) and auto.date(entry, one) and rules.card(entry, one) == PASSES])
-    return found
+_UNTOLD: Final = object()
+_WHOLE_CARDS: Final = (FULL, FULL_OR_LAST4)
 
 
-class _Lookups:
-    """Applications by currency, step of the amount, and what an entry shows of the card; each made when needed."""
+def _only(found: Sequence[Wish]) -> Found:
+    return found[0] if len(found) == 1 else found
 
-    def __init__(
-        self, rules: BankRules, wishes: Sequence[Wish], step: Callable[[Wish], int] = lambda one: one.amount
-    ) -> None:
-        self._rule, self._wishes, self._step = rules.card_rule, wishes, step
-        self._made: dict[str, dict[Any, list[Wish]]] = {}
 
-    def of(self, entry: Credit, step: int) -> Sequence[Wish]:
-        """Those that the entry's account number may mean."""
+def _proven(rules: BankRules, entry: Credit, among: Iterable[Wish]) -> Sequence[Wish]:
+    """Those whose amount, date and card pass; names that are equal are not measured."""
+    auto, name = rules.auto, entry.name
+    near = [one for one in among if auto.first <= entry.day - one.day <= auto.last and auto.amount(entry, one)]
+    if not near:
+        return _NONE
+    return [one for one in near
+            if (name in one.names and ACCOUNT_PROOFS[rules.card_rule](entry, one) != REFUTED if name else False)
+            or rules.card(entry, one) == PASSES]
+
+
+class _Index:
+    """Applications by currency, step of the amount (as wide as the tolerance), and what of the card an entry shows:
+    the number, its end, or nothing. Each index is made when it is needed; a place holds one application, or a list."""
+
+    def __init__(self, rules: BankRules, credits: Sequence[Credit], wishes: Sequence[Wish]) -> None:
+        self._rule, self._credits, self._wishes = rules.card_rule, credits, wishes
+        self._widths = {ccy: tolerance + 1 for ccy, tolerance in rules.auto.tolerance.items()}
+        self._plain = max(self._widths.values()) == 1
+
+    def of(self, entry: Credit) -> Sequence[Wish]:
+        """Those whose amount may fit, and that the entry's account number may mean."""
         if self._rule == NAME or entry.kind == ABSENT:
-            return self._index("", lambda _: "").get((entry.ccy, step, ""), ())
-        if self._rule == FULL or (entry.kind != PART and self._rule != LAST4):
-            return self._index(FULL, lambda one: one.card).get((entry.ccy, step, entry.account), ())
-        if "*" in entry.account and len(entry.account.rpartition("*")[2]) < _LAST:
-            return ()
-        return self._index(LAST4, lambda one: one.card[-_LAST:]).get((entry.ccy, step, entry.account[-_LAST:]), ())
+            shown, index = "", self.any
+        elif self._rule == FULL or (entry.kind == WHOLE and self._rule != LAST4):
+            shown, index = entry.account, self.cards
+        else:
+            shown, index = entry.end, self.ends
+        width = self._widths[entry.ccy]
+        step = entry.amount // width
+        found = _all(index.get((entry.ccy, step, shown), _NONE))
+        return found if width == 1 else (*found, *_all(index.get((entry.ccy, step + 1, shown), _NONE)))
 
-    def _index(self, name: str, card: Callable[[Wish], str]) -> dict[Any, list[Wish]]:
-        index = self._made.get(name)
-        if index is None:
-            index = self._made[name] = {}
-            step = self._step
-            for one in self._wishes:
-                index.setdefault((one.ccy, step(one), card(one)), []).append(one)
+    @cached_property
+    def cards(self) -> dict[Any, Found]:
+        return self._made(self._wishes, _CARD)
+
+    @cached_property
+    def ends(self) -> dict[Any, Found]:
+        return self._made(self._wishes if self._rule == LAST4 else self._near(PART), _END)
+
+    @cached_property
+    def any(self) -> dict[Any, Found]:
+        return self._made(self._wishes if self._rule == NAME else self._near(ABSENT), None)
+
+    def _near(self, kind: str) -> Iterable[Wish]:
+        """Applications of the amounts that entries of a rare kind have."""
+        steps = {entry.amount // width + more for entry in self._credits if entry.kind == kind
+                 for width in (self._widths[entry.ccy],) for more in ((0,) if width == 1 else (0, 1))}
+        if self._plain:
+            return [one for one in self._wishes if one[3] in steps]
+        return [one for one in self._wishes if one[3] // self._widths[one[2]] in steps]
+
+    def _made(self, wishes: Iterable[Wish], field: int | None) -> dict[Any, Found]:
+        index, widths, plain = dict[Any, Any](), self._widths, self._plain
+        for one in wishes:
+            ccy, amount = one[2], one[3]
+            key = (ccy, amount if plain else amount // widths[ccy], "" if field is None else one[field])
+            known = index.setdefault(key, one)
+            if known is not one:
+                if type(known) is list:
+                    known.append(one)
+                else:
+                    index[key] = [known, one]
         return index
 
 
-_LAST: Final = 4
+_CARD, _END = Wish._fields.index("card"), Wish._fields.index("end")
+
+
+def _all(found: Found) -> Sequence[Wish]:
+    return (found,) if type(found) is Wish else found
 
 
 # Candidates, searched

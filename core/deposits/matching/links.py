@@ -151,6 +151,8 @@ class Links:
     ) -> bool:
         """Take a match apart whose credit has not begun; False if it has, or something else moved. ``to``, ``flow_to``:
         what the application and the entry become."""
+        if deposit.status != ApplyStatus.MATCHED:
+            return False
         try:
             async with self._db.transaction() as tx:
                 if not await self.move(tx, deposit, ApplyStatus.CANCELLED):

@@ -6,7 +6,7 @@ be taken back until its credit begins. Each request id does one thing, once: ask
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, insert, select
 
@@ -16,13 +16,15 @@ from core.deposits.applications import Applications, Apply
 from core.deposits.matching.engine import Candidate, dimensions, explain, rank
 from core.deposits.matching.links import ASSISTED, MANUAL, Links, Match
 from core.deposits.matching.rounds import Rounds, credit_of
-from core.deposits.statements import ABNORMAL, OPEN, Flow, Statements
+from core.deposits.matching.rules import CURRENCY
+from core.deposits.statements import ABNORMAL, OPEN, Flow, Statements, month_of
 from core.domain import ApplyStatus, Role
 from core.errors import Code, Refusal
 from core.orchestration.records import Actor
 from core.settings import Settings
 from core.storage import Database, Statement, Transaction
 from core.storage.primary import MATCHING_BANKS, match_request
+from core.storage.sharding import is_bank_month
 from core.trace import Trace
 
 MATCH, UNMATCH = "MATCH", "UNMATCH"
@@ -75,7 +77,7 @@ class ManualMatching:
         found = [explain(rules, entry, await self._rounds.wish_of(apply))
                  for apply in await self._applications.in_status(ApplyStatus.WAIT_MATCH) if apply.created_at >= since]
         found = [one for one in found if len(one.fails) <= _FAILS_MAX]
-        return sorted(found, key=rank)[:self._best]
+        return sorted(found, key=_usable_first)[:self._best]
 
     # Doing
 
@@ -157,7 +159,8 @@ class ManualMatching:
             "created_at": self._clock.now_ms()})
 
     async def _flow(self, bank: str, flow_id: int) -> Flow | Refusal:
-        flow = await self._statements.find(bank, flow_id) if bank in MATCHING_BANKS else None
+        known = bank in MATCHING_BANKS and is_bank_month(f"{bank}_{month_of(flow_id)}")
+        flow = await self._statements.find(bank, flow_id) if known else None
         return flow or Refusal(Code.NOT_FOUND, f"{bank} has no statement entry {flow_id}")
 
     def _refused(self, refusal: Refusal, by: Actor, action: str, apply_id: int) -> Refusal:
@@ -167,6 +170,11 @@ class ManualMatching:
     def _tell(self, by: Actor, action: str, apply_id: int, result: str) -> None:
         self._trace.emit("staff", by.id, {"operator": by.id, "role": by.role, "action": f"Deposit{action.title()}",
                                           "subject": f"A{apply_id}", "result": result})
+
+
+def _usable_first(one: Candidate) -> tuple[Any, ...]:
+    """An application in another currency explains, but can never be matched."""
+    return any(why.startswith(f"{CURRENCY}:") for why in one.fails), rank(one)
 
 
 def _role(by: Actor, what: str) -> Refusal | None:

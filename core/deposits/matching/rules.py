@@ -36,12 +36,12 @@ STATEMENT_TRANS_TYPE: Final[dict[str, int]] = {
 
 FULL, FULL_OR_LAST4, LAST4, NAME = CARD_RULES = ("full", "full_or_last4", "last4", "name")
 AMOUNT, CURRENCY, BANK, DATE, CARD = DIMENSIONS = ("amount", "currency", "bank", "date", "card")
-_SHORT: Final = 4
+SHORT: Final = 4
 """An account of so few digits is the end of a number."""
 
 
 class Credit(NamedTuple):
-    """A statement entry as matching sees it. ``account``: as folded; ``kind``: what the account is (`account_kind`)."""
+    """A statement entry as matching sees it. ``account``: as folded, its ``end`` apart; ``kind``: what it is."""
 
     id: int
     bank: str
@@ -50,7 +50,8 @@ class Credit(NamedTuple):
     day: int
     account: str
     name: str
-    kind: str = ""
+    kind: str
+    end: str
 
 
 class Wish(NamedTuple):
@@ -63,6 +64,7 @@ class Wish(NamedTuple):
     day: int
     card: str
     names: tuple[str, ...]
+    end: str
 
 
 WHOLE, PART, ABSENT = "whole", "part", ""
@@ -72,20 +74,21 @@ def account_kind(account: str) -> str:
     """Whether a folded account number is whole, shows its end only, or is missing."""
     if not account:
         return ABSENT
-    return PART if len(account) <= _SHORT or "*" in account else WHOLE
+    return PART if len(account) <= SHORT or "*" in account else WHOLE
 
 
 def credit(id: int, bank: str, ccy: str, amount: int, at_ms: int, account: str, name: str) -> Credit:
     """A statement entry, folded once."""
     folded = fold_number(account)
     return Credit(id, bank, ccy, amount, hkt_date(at_ms).toordinal(), folded, fold_name(name) if name else "",
-                  account_kind(folded))
+                  account_kind(folded), folded[-SHORT:])
 
 
 def wish(id: int, bank: str, ccy: str, amount: int, at_ms: int, card: str, names: Iterable[str]) -> Wish:
     """An application, folded once."""
-    return Wish(id, bank, ccy, amount, hkt_date(at_ms).toordinal(), fold_number(card),
-                tuple(dict.fromkeys(fold_name(name) for name in names if name)))
+    folded = fold_number(card)
+    return Wish(id, bank, ccy, amount, hkt_date(at_ms).toordinal(), folded,
+                tuple(dict.fromkeys(fold_name(name) for name in names if name)), folded[-SHORT:])
 
 
 class Tier(NamedTuple):
@@ -156,7 +159,7 @@ def _ends_alike(entry: Credit, asked: Wish) -> bool:
     """Whether the last four digits agree, and what a mask leaves of the beginning."""
     before, mask, after = entry.account.partition("*")
     end = after.rpartition("*")[2] if mask else entry.account
-    return len(end) >= _SHORT and asked.card.endswith(end[-_SHORT:] if entry.kind == WHOLE else end) and (
+    return len(end) >= SHORT and asked.card.endswith(entry.end if entry.kind == WHOLE else end) and (
         not mask or asked.card.startswith(before))
 
 

@@ -264,7 +264,6 @@ class _Tree:
         self._open: list[_Node] = []
         self.root: _Node | None = None
         self.nodes = 0
-        # Told the encoding, expat cannot be led to another one by the document.
         self._parser = parser = ParserCreate("UTF-8")
         parser.buffer_text = True
         parser.StartElementHandler = self._start
@@ -276,6 +275,8 @@ class _Tree:
         parser.CommentHandler = _no_comment
 
     def read(self, payload: bytes) -> _Node:
+        if b"\0" in payload:  # no XML in UTF-8 has one, all in UTF-16 has, and expat takes it whatever it is told
+            raise MalformedMessage("not XML in UTF-8")
         try:
             self._parser.Parse(payload, True)
         except ExpatError as error:
