@@ -8,8 +8,8 @@ Rules
 * A hop is one stretch of work of one service: a call from another service, an exchange with a bank, the run of a job,
   a push taken, a request of the App or of staff. When it ends it is told as a ``hop`` event under the trace id.
 * Hops are numbered. One that is part of another names it (``in``), and belongs to the same deposit or withdrawal; where
-  that is found out on the way (the Apply is created, the Procedure is read) `belongs_to` says so. What belongs to none,
-  such as a mandate, is not told.
+  that is found out on the way (the Apply is created, the Procedure is read) `belongs_to` says so, and what has ended
+  before is told then. What belongs to none, such as a mandate, is not told.
 * Tables are recorded, not declared: each statement names its own to the hop in which it runs, the innermost.
 * A poll that found nothing new is not told, nor is the run that asked (``jobs.trace_polls`` tells them as well).
 * A core that dies tells nothing of what it was doing.
@@ -64,7 +64,8 @@ class Hop:
     ``quiet``: nothing new was found; the block says so.
     """
 
-    __slots__ = ("_before", "_began_us", "_outer", "_trace", "call", "number", "quiet", "service", "tables", "trace_id")
+    __slots__ = ("_before", "_began_us", "_kept", "_outer", "_trace", "call", "number", "quiet", "service", "tables",
+                 "trace_id")
 
     def __init__(self, trace: Trace, call: str, service: str, of: str | None = None) -> None:
         self._trace, self.call, self.service = trace, call, service
@@ -73,6 +74,7 @@ class Hop:
         self.trace_id: str = of or (self._outer.trace_id if self._outer is not None else "")
         self.tables: dict[str, None] = {}
         self.quiet = False
+        self._kept: list[dict[str, Any]] = []
 
     def __enter__(self) -> Hop:
         trace = self._trace
@@ -88,14 +90,22 @@ class Hop:
         outer = self._outer
         _under_way.set(self._before)
         self._before = self._outer = None  # who remembers this hop must not remember all that came before
-        if not self.trace_id or (self.quiet and not self._trace.polls):
+        if (outer is None and not self.trace_id) or (self.quiet and not self._trace.polls):
             return
-        outcome = "ok" if kind is None else _outcome(kind)
-        if outcome:
-            self._trace.emit("hop", self.trace_id, {
+        if outcome := "ok" if kind is None else _outcome(kind):
+            self._kept.append({
                 "hop": self.number, "in": outer.number if outer is not None else None, "service": self.service,
-                "call": self.call, "tables": list(self.tables), "us": self._trace.now_us() - self._began_us,
-                "outcome": outcome})
+                "call": self.call, "tables": list(self.tables), "began_us": self._began_us,
+                "us": self._trace.now_us() - self._began_us, "outcome": outcome})
+            (self if outer is None else outer).tell(self._kept)
+
+    def tell(self, ended: list[dict[str, Any]]) -> None:
+        """Of hops that are this one or part of it and have ended; kept until it is known what they were done for."""
+        if not self.trace_id:
+            self._kept += ended
+            return
+        for data in ended:
+            self._trace.emit("hop", self.trace_id, data)
 
     def belongs_to(self, trace_id: str) -> None:
         """Found out what this is done for; so is what it is a part of."""
@@ -130,11 +140,11 @@ def tell_exchange(trace: Trace, bank: str, message: str, began_us: int, outcome:
     """An exchange with a bank has ended: a hop of the service that speaks with that bank. It touches no table, and has
     the answer as its outcome."""
     hop = _under_way.get()
-    if hop is not None and hop.trace_id and (outcome != "PENDING" or trace.polls):
+    if hop is not None and (outcome != "PENDING" or trace.polls):
         trace.hops += 1
-        trace.emit("hop", hop.trace_id, {
+        hop.tell([{
             "hop": trace.hops, "in": hop.number, "service": LINES[bank], "call": f"{bank}.{message}", "tables": [],
-            "us": trace.now_us() - began_us, "outcome": outcome})
+            "began_us": began_us, "us": trace.now_us() - began_us, "outcome": outcome}])
 
 
 def trace_of(names: Mapping[str, Any]) -> str:

@@ -453,16 +453,16 @@ class RunModel:
     # --- hops -----------------------------------------------------------------------------------------------------
 
     def _on_hop(self, event: Event) -> None:
-        _, t_us, _, trace, data = event
+        _, _, _, trace, data = event
         kept = self._hops.get(trace)
         if kept is None:
             kept = self._hops[trace] = array("q")
         elif len(kept) >= HOPS_KEPT * _HOP_FIELDS:
             self._hops_left_out[trace] += 1
             return
-        word, us = self._word, data["us"]
-        kept.extend((t_us - us, data["hop"], data["in"] or 0, us, word(data["service"]), word(data["call"]),
-                     word(", ".join(data["tables"])), word(data["outcome"])))
+        word = self._word
+        kept.extend((data["began_us"], data["hop"], data["in"] or 0, data["us"], word(data["service"]),
+                     word(data["call"]), word(", ".join(data["tables"])), word(data["outcome"])))
 
     def hops(self, trace: str) -> list[Hop]:
         """The hops under a trace id in the order in which they began."""

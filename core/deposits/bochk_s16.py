@@ -90,6 +90,7 @@ class S16Room:
         settings = room.settings
         self._rollback: bool = settings["bochk.s16.s14_rollback"]
         self._apart_ms = settings["bochk.s16.apart_s"] * MS_PER_S
+        self._tables: dict[int, str] = {}
         self._known: dict[str, str] = {}
         self._partial: dict[str, str] = {}
         self._last: dict[str, int] = {}
@@ -249,7 +250,10 @@ class S16Room:
         return True
 
     async def _table(self, month: int) -> str:
-        return await ensure_flow_table(self._room.db, BANK, month)
+        """The suffix of a month's table, which exists from now on."""
+        if month not in self._tables:
+            self._tables[month] = await ensure_flow_table(self._room.db, BANK, month)
+        return self._tables[month]
 
     # Watching (S16Monitor, every minute; evaluated in the bank's hours only, A-63)
 

@@ -149,13 +149,14 @@ class SocketDeposits:
         account = await self._accounts.trade_account(holder.uid, market)
 
         async def take(tx: Transaction) -> Noted:
-            apply = await self._applications.new(
-                tx, uid=holder.uid, trade_acc_id=account, market=market, card_id=holder.card_id,
-                card_no=body.card_no, bank_type=self.bank, ccy=body.ccy, amount=amount, source=int(Initiator.BANK),
-                trans_type=TRANS_TYPE[self.bank], bank_ref_id=body.transfer_ref, status=int(ApplyStatus.CREDITING))
-            await self._transfers.begin(tx, body.transfer_ref, DEPOSIT, body.ccy, amount, body.card_no,
-                                        apply_id=apply.id, state=DONE)
-            await self._queue_credit(tx, apply)
+            with Hop(self._trace, "deposit.begun_at_bank", "deposit"):
+                apply = await self._applications.new(
+                    tx, uid=holder.uid, trade_acc_id=account, market=market, card_id=holder.card_id,
+                    card_no=body.card_no, bank_type=self.bank, ccy=body.ccy, amount=amount, source=int(Initiator.BANK),
+                    trans_type=TRANS_TYPE[self.bank], bank_ref_id=body.transfer_ref, status=int(ApplyStatus.CREDITING))
+                await self._transfers.begin(tx, body.transfer_ref, DEPOSIT, body.ccy, amount, body.card_no,
+                                            apply_id=apply.id, state=DONE)
+                await self._queue_credit(tx, apply)
             return Noted(TAKEN)
 
         return take
@@ -168,7 +169,8 @@ class SocketDeposits:
         holder = await self._accounts.card_holder(self.bank, body.card_no)
         if holder is None:
             return f"no customer has bound card {body.card_no}"
-        agreement = await self._agreements.of_card(holder.card_id, wish[0])
+        with Hop(self._trace, "bankcard.check", CARDS):
+            agreement = await self._agreements.of_card(holder.card_id, wish[0])
         if agreement is None or not agreement.signed:
             return f"the agreement of card {body.card_no} is not signed for {body.market}"
         return holder, *wish

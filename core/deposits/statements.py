@@ -79,8 +79,8 @@ FIND = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(t.c
 BY_REFERENCE = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(
     t.c.bank_type == bindparam("bank"), t.c.our_account == bindparam("account"), t.c.bank_ref == bindparam("ref")),
     statement_flows)
-IN_STATUS = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(
-    t.c.status == bindparam("status")).order_by(t.c.credit_time, t.c.id), statement_flows)
+STILL_OPEN = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(
+    t.c.status.in_(OPEN)).order_by(t.c.credit_time, t.c.id), statement_flows)
 BETWEEN = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(
     t.c.credit_time >= bindparam("since"), t.c.credit_time < bindparam("until"))
     .order_by(t.c.credit_time, t.c.id), statement_flows)
@@ -253,8 +253,7 @@ class Statements:
         found: list[Flow] = []
         for month in self.recent_months():
             shard = await self._table(bank, month)
-            for status in OPEN:
-                found += [Flow(*row) for row in await self._db.all(IN_STATUS[shard], {"status": status})]
+            found += [Flow(*row) for row in await self._db.all(STILL_OPEN[shard], {})]
         return sorted(found, key=lambda flow: (flow.credit_time, flow.id))
 
     async def between(self, bank: str, since_ms: int, until_ms: int) -> list[Flow]:

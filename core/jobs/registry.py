@@ -92,9 +92,11 @@ REGISTRY: tuple[Entry, ...] = (
           Repeat("jobs.sync_bst_data.repeat.times", "jobs.sync_bst_data.repeat.every_s"), support=True),
     *(Entry(f"{prefix}{job}", owner, _B, (OnEvent(waits),), support=True)
       for prefix, owner in (("Cmb", _CMB), ("Ms", _MS)) for job, waits in (
-          ("Collect", "socket.result.query_s"), ("Credit", "airstar.deposit_job.delays_s"),
-          ("Transfer", "socket.result.query_s"), ("Result", "socket.push.repeat_s"), ("Refuse", "socket.push.repeat_s"),
+          ("Collect", "socket.result.query_s"), ("Transfer", "socket.result.query_s"),
+          ("Result", "socket.push.repeat_s"), ("Refuse", "socket.push.repeat_s"),
           ("Reconcile", "jobs.recon.repeat.every_s"))),
+    *(Entry(f"{prefix}Credit", ("deposit",), _B, (OnEvent("airstar.deposit_job.delays_s"),), support=True)
+      for prefix in ("Cmb", "Ms")),
     # Matching
     Entry("AutoMatchRound", ("deposit",), Domain.MATCHING, (Every("jobs.auto_match.period_s"),)),
     Entry("AbnormalDepositJob", ("deposit",), Domain.MATCHING, (Every("jobs.abnormal_deposit.period_s"),)),

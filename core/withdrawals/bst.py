@@ -28,7 +28,7 @@ from core.deposits.pushes import REFUSED, TAKEN, Effect, Noted
 from core.deposits.transfers import DEPOSIT, JOBS, OPEN, REVERSAL, WITHDRAW, Sending, Transfer, Transfers
 from core.domain import JobState, Market
 from core.errors import Code, OutcomeUnknown
-from core.hops import Hop, belongs_to, trace_of
+from core.hops import CARDS, Hop, belongs_to, trace_of
 from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.money import parse_wire
 from core.orchestration.records import BST, Procedure, Reply
@@ -263,14 +263,15 @@ class SocketWithdrawals:
         async def take(tx: Transaction) -> Noted:
             if objection or holder is None:
                 return await self._take_refused(tx, body, objection, market, amount)
-            await self._enlist(tx, body, market, amount, "ACCEPTED")
-            task = await self._withdrawals.new(
-                tx, uid=holder.uid, trade_acc_id=account, market=int(market), card_id=holder.card_id,
-                card_no=body.card_no, bank_code=self.bank, ccy=body.ccy, amount=amount, method=BST,
-                template="bank_launched", bank_launched=1, request_id=body.transfer_ref)
-            await tx.execute(self._list.accept, {"b_ref": body.transfer_ref, "task_id": task.id})
-            await self._transfers.begin(tx, body.transfer_ref, WITHDRAW, body.ccy, amount, body.card_no,
-                                        task_id=task.id)
+            with Hop(self._trace, "withdraw.begun_at_bank", "withdraw"):
+                await self._enlist(tx, body, market, amount, "ACCEPTED")
+                task = await self._withdrawals.new(
+                    tx, uid=holder.uid, trade_acc_id=account, market=int(market), card_id=holder.card_id,
+                    card_no=body.card_no, bank_code=self.bank, ccy=body.ccy, amount=amount, method=BST,
+                    template="bank_launched", bank_launched=1, request_id=body.transfer_ref)
+                await tx.execute(self._list.accept, {"b_ref": body.transfer_ref, "task_id": task.id})
+                await self._transfers.begin(tx, body.transfer_ref, WITHDRAW, body.ccy, amount, body.card_no,
+                                            task_id=task.id)
             return Noted(TAKEN)
 
         return take
@@ -281,7 +282,8 @@ class SocketWithdrawals:
         """Why a withdrawal begun at the bank is refused there at once, or ""."""
         if holder is None:
             return "no customer has bound this card"
-        agreement = await self._agreements.of_card(holder.card_id, market)
+        with Hop(self._trace, "bankcard.check", CARDS):
+            agreement = await self._agreements.of_card(holder.card_id, market)
         if agreement is None or not agreement.signed:
             return _IMPOSSIBLE
         return "insufficient balance" if await self._accounts.settled_cash(account, ccy) < amount else ""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import aioftp
 
-from core.clock import MS_PER_S
+from core.clock import MS_PER_S, hkt
 from emulators.bochk.s16 import S16Writer
 
 CLOSED: Final = "421"
@@ -61,6 +61,11 @@ class _Server(aioftp.Server):
             return await super().greeting(connection, rest)
         connection.response(CLOSED, "service is open Mon-Sat 08:00-20:00")
         return False
+
+    @staticmethod
+    def build_list_mtime(st_mtime: float, now: float | None = None) -> str:  # noqa: ARG004 - aioftp's shape
+        """As LIST shows it: in Hong Kong time, and never by the machine's clock."""
+        return f"{hkt(round(st_mtime * MS_PER_S)):%b %e %H:%M}"
 
 
 def _folder_of(writer: S16Writer, folder: str) -> Any:

@@ -21,6 +21,7 @@ from core.trace import Trace
 from core.wire.sm2 import Entropy
 from emulators.loop import LoopClock
 from emulators.standalone.airstar import StandingAirstar
+from emulators.standalone.bochk import StandingBochk
 from emulators.standalone.control import bank_control
 from emulators.standalone.customers import NewCustomer
 from emulators.standalone.fault_control import FaultControl, described
@@ -41,6 +42,7 @@ BANKS: Final[dict[str, tuple[Callable[[Site], Standing], int]]] = {
     "cmb": (partial(StandingSocketBank, "cmb"), 3),
     "cmbc": (partial(StandingSocketBank, "cmbc"), 2),
     "icbc": (StandingIcbc, 2),
+    "bochk": (StandingBochk, 2),
 }
 """Name -> how it is built, and how many ports it has, one after the other."""
 

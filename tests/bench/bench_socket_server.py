@@ -2,9 +2,9 @@
 
 One process serves, this one is the load: 64 connections, each sends a frame when the one before is answered. Between
 the echo, which takes frames apart by a length of four bytes, and the whole bank stand two servers that do a part of
-its work: framing (header, type, sequence) and framing with SM4-GCM. The load is the same for all: frames are sealed
-before the clock runs, answers are counted by their bytes and read when it has stopped. The bank answers heartbeats:
-payloads, desk and session come on top of framing and SM4.
+its work, framing (header, type, sequence) and framing with SM4-GCM, and the bank itself with payloads that it neither
+reads nor writes: session, keys, desk. The load is the same for all: frames are sealed before the clock runs, answers
+are counted by their bytes and read when it has stopped. The bank answers heartbeats.
 
 Two measures. Frames per second of wall time are what a client sees; where the load is as busy as the server, or
 neighbours use the machine, they flatter the slower server. Frames per CPU second of the serving process, its system
@@ -54,7 +54,6 @@ TURNS = 7
 HOST, BROKER, SERIAL, KEY = "127.0.0.1", "NOSTRO01", "1", bytes(range(16))
 SM2 = FastSm2()
 BROKER_KEYS, BANK_KEYS = (SM2.key_pair(random.Random(seed).randbytes) for seed in ("broker", "bank"))
-FLAVOURS = {"cmb": CMB, "cmbc": CMBC}
 TO_BANK, TO_BROKER = (1).to_bytes(4), (2).to_bytes(4)
 FROM_BROKER = m.Stamp("R000000000000001", "20260312", "101530")
 FROM_BANK = m.Stamp("CMBM000000000001", "20260312", "101530")
@@ -107,12 +106,25 @@ class Sealing(Framing):
         self._transport.write(header + body + tag)
 
 
-def bank(name: str, loop: asyncio.AbstractEventLoop) -> SocketBank:
+HEARTBEAT = m.compose(m.HEARTBEAT, FrameType.REQUEST, m.Heartbeat(), FROM_BROKER, BROKER, "CMB", Party.BROKER)
+BODY, ANSWERED = CMB.encode(HEARTBEAT), CMB.encode(m.answer(HEARTBEAT, m.Answer(0), FROM_BANK))
+
+
+def read_nothing(_kind: FrameType, _command: str, _payload: bytes) -> m.Message:
+    return HEARTBEAT
+
+
+UNREAD = Flavour(CMB.name, CMB.magic, lambda _message: ANSWERED, read_nothing)
+BANKS = {"emulated bank, payloads unread": UNREAD, "emulated CMB": CMB, "emulated CMBC": CMBC}
+
+
+def bank(flavour: Flavour, loop: asyncio.AbstractEventLoop) -> SocketBank:
     """The emulated bank, on the machine's clock."""
     clock, streams = MachineClock(), Streams(1)
     identity = BankIdentity(BANK_KEYS.private, lambda _broker, _serial: BROKER_KEYS.public)
     keys = Keys(identity, SM2, streams("keys").randbytes)
-    return SocketBank(name, FLAVOURS[name], loop, clock, streams, Trace(clock, lambda _: None), Settings(), keys=keys)
+    return SocketBank(
+        flavour.name, flavour, loop, clock, streams, Trace(clock, lambda _: None), Settings(), keys=keys)
 
 
 async def serve() -> None:
@@ -121,7 +133,7 @@ async def serve() -> None:
     loop = asyncio.get_running_loop()
     listeners = [await loop.create_server(protocol, HOST, 0) for protocol in (Echo, Framing, Sealing)]
     ports = [listener.sockets[0].getsockname()[1] for listener in listeners]
-    ports += [await bank(name, loop).servers[PRIMARY].listen(HOST, 0) for name in FLAVOURS]
+    ports += [await bank(flavour, loop).servers[PRIMARY].listen(HOST, 0) for flavour in BANKS.values()]
     print(*ports, flush=True)
     while await loop.run_in_executor(None, sys.stdin.readline):
         print(process_time(), flush=True)
@@ -184,9 +196,6 @@ class Prepared(NamedTuple):
 
 
 Prepare = Callable[[Caller], Awaitable[Prepared]]
-HEARTBEAT = m.compose(m.HEARTBEAT, FrameType.REQUEST, m.Heartbeat(), FROM_BROKER, BROKER, "CMB", Party.BROKER)
-BODY = CMB.encode(HEARTBEAT)
-
 
 async def for_echo(_: Caller) -> Prepared:
     """As many bytes as a frame has."""
@@ -266,6 +275,7 @@ LOADS: dict[str, Prepare] = {
     "echo": for_echo,
     "framing": for_framing,
     "framing and SM4": for_sealing,
+    "emulated bank, payloads unread": for_bank(CMB),
     "emulated CMB": for_bank(CMB),
     "emulated CMBC": for_bank(CMBC),
 }

@@ -86,11 +86,13 @@ def replies(draw: st.DrawFn) -> Reply:
 
 
 @given(requests())
+@settings(max_examples=50)
 def test_any_request_comes_back(request: Request) -> None:
     assert decode_request(encode_request(request)) == request
 
 
 @given(replies())
+@settings(max_examples=50)
 def test_any_reply_comes_back(reply: Reply) -> None:
     assert decode_reply(encode_reply(reply)) == reply
 
@@ -237,6 +239,7 @@ REQUESTS, REPLIES = _schema("REQ", _HEAD_REQ), _schema("RES", _HEAD_RES)
 
 
 @given(requests())
+@settings(max_examples=50)
 def test_lxml_takes_our_requests_by_the_schema(request: Request) -> None:
     root = etree.fromstring(encode_request(request))
     assert REQUESTS.validate(root), REQUESTS.error_log
@@ -244,6 +247,7 @@ def test_lxml_takes_our_requests_by_the_schema(request: Request) -> None:
 
 
 @given(replies())
+@settings(max_examples=50)
 def test_lxml_takes_our_replies_by_the_schema(reply: Reply) -> None:
     root = etree.fromstring(encode_reply(reply))
     assert REPLIES.validate(root), REPLIES.error_log
@@ -253,6 +257,7 @@ def test_lxml_takes_our_replies_by_the_schema(reply: Reply) -> None:
 
 
 @given(replies(), st.booleans())
+@settings(max_examples=50)
 def test_we_read_what_lxml_writes(reply: Reply, pretty: bool) -> None:
     root = etree.Element("BOCHKE2B")
     head, tx = etree.SubElement(root, "Head"), etree.SubElement(root, "Tx")

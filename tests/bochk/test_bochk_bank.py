@@ -72,17 +72,15 @@ def test_the_interface_shows_a_statement_within_seconds(world: Make) -> None:
     one = world("2026-03-12 09:00", settings={"sim.bochk.page": 1_000})
     client = Client(one)
     client.sign_on()
-    booked = {}
     ages = []
-    for number in range(200):
+    for number in range(60):
         line = one.pay(100 + number)
-        booked[str(int(line.reference[5:]))] = one.clock.now_ms()
         for _ in range(120):
             if line.reference[5:].lstrip("0") in {record["seq_no"] for record in client.listing(TODAY).records}:
                 break
             one.pass_s(0.5)
         ages.append((one.clock.now_ms() - line.booked_ms) / 1_000)
-    assert 0 < sorted(ages)[100] < 10 and max(ages) < 60
+    assert 0 < sorted(ages)[30] < 10 and max(ages) < 60
 
 
 @pytest.mark.parametrize("name", [TODAY, STATEMENT, ACTIVITY])
@@ -169,6 +167,7 @@ MOMENTS = ("00:00", "04:00", "07:59", "08:00", "12:00", "19:59", "20:00", "23:59
 def test_ftp_is_served_monday_to_saturday_from_8_to_20(world: Make) -> None:
     """A Friday to Monday, by real FTP sessions: served in the hours, 421 outside."""
     one = world("2026-03-12 23:50", wire="full")
+    one.run(one.timetable.stop())
     files: FtpFiles = one.place._files
 
     async def served() -> bool:

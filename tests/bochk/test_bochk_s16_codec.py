@@ -55,7 +55,8 @@ _RECORDS = st.builds(
     at_ms=st.integers(0, 10**8).map(lambda s: DAY_MS + s * 1_000), ccy=st.sampled_from(["HKD", "USD", "CNH"]),
     dr_cr=st.sampled_from("CD"), amount=st.integers(0, 10**14), balance=st.integers(0, 10**14), name=_TEXT,
     remitter=_TEXT, remark=_TEXT)
-REPORTS = st.builds(Report, account=st.integers(0, 10**14 - 1).map(lambda number: f"{number:014d}"), day=st.just(20260312),
+REPORTS = st.builds(Report, account=st.integers(0, 10**14 - 1).map(lambda number: f"{number:014d}"),
+                    day=st.just(20260312),
                     period=st.integers(1, 24), created_ms=st.integers(0, 86_399).map(lambda s: DAY_MS + s * 1_000),
                     records=st.lists(_RECORDS, max_size=4).map(tuple))
 

@@ -226,7 +226,7 @@ def test_a_withdrawal_begun_at_the_bank_is_refused_by_a_reversal(rig: Make, wire
     run = rig("cmb", wire)
     client, card = run.signed_on(), run.customer()
     started = run.bank.customer_withdraws(card, 1, "HKD", 10_000)
-    assert run.bank.inquire(started.ref).status == "PENDING"
+    assert run.bank.inquire(started.ref).status == "NOT_RECEIVED"  # it waits for our instruction
     refusal = m.ReversalRequest("R1", started.ref, "HKD", "100.00", "not enough money")
     assert client.ask(m.REVERSAL, refusal, 5).code == 0  # type: ignore[union-attr]
     assert [push.code for push in client.pushes(m.TransferResult)] == [0]

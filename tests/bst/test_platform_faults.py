@@ -152,7 +152,7 @@ async def rage(scene: Scene, row: Row) -> Ends:
 
 def moved(row: Row, direction: str) -> int:
     """How many of the two wishes of a direction were paid."""
-    return sum(direction in wish for wish in WISHES if wish not in row.returned + row.stuck)
+    return sum(wish.startswith(direction) for wish in WISHES if wish not in row.returned + row.stuck)
 
 
 def check(bank: str, row: Row, wire: str = "messages") -> None:
@@ -162,7 +162,8 @@ def check(bank: str, row: Row, wire: str = "messages") -> None:
         ends = await rage(scene, row)
         assert await ends.all() == {
             wish: BACK if wish in row.returned else STUCK if wish in row.stuck else PAID for wish in WISHES}
-        held, paid, collected = len([w for w in row.stuck if "withdrawal" in w]), moved(row, "withdr"), moved(row, "dep")
+        held = len([wish for wish in row.stuck if wish.startswith("withdrawal")])
+        paid, collected = moved(row, "withdrawal"), moved(row, "deposit")
         assert await scene.money("alice") == {
             "available": 10_000_000 - 1_000_000 * (paid + held), "frozen": 0, "in_transit": 1_000_000 * held}
         assert await scene.money("bob") == {

@@ -380,6 +380,12 @@ def test_a_withdrawal_that_we_cannot_pay_is_refused_at_the_bank(bank: str, why: 
 # --- withdrawals begun at the bank ------------------------------------------------------------------------------
 
 
+async def suspect(scene: Scene) -> None:
+    """Alice is on the blacklist of withdrawals."""
+    value = Value(Kind.UID, str(scene.rig.customer("alice").uid))
+    assert await scene.rig.core.lists.add(ListName.WITHDRAW_BLACK, [value], "staff_1001", "fraud") == 1
+
+
 @pytest.mark.req("DB-07")
 @WIRES
 @EACH_BANK
@@ -411,8 +417,7 @@ def test_a_customer_on_the_blacklist_is_looked_at_and_what_is_rejected_is_refuse
     """A-69, A-77: nobody has seen the Task before, so SBA asks for a person."""
 
     async def story(scene: Scene) -> None:
-        alice = scene.rig.customer("alice")
-        await scene.rig.core.lists.add(ListName.WITHDRAW_BLACK, [Value(Kind.UID, str(alice.uid))], "staff_1001", "fraud")
+        await suspect(scene)
         reference = scene.asks("withdraw")
         await asyncio.sleep(30)
         ((task, *_),) = await launched(scene)
@@ -432,8 +437,7 @@ def test_what_has_lapsed_at_the_bank_is_not_paid_and_needs_no_refusal(bank: str)
     returns, and nobody is called for a wish that is no more."""
 
     async def story(scene: Scene) -> None:
-        alice = scene.rig.customer("alice")
-        await scene.rig.core.lists.add(ListName.WITHDRAW_BLACK, [Value(Kind.UID, str(alice.uid))], "staff_1001", "fraud")
+        await suspect(scene)
         reference = scene.asks("withdraw")
         await scene.rig.until("2026-03-13 04:05")
         assert wish_at_bank(scene, reference) == "LAPSED"

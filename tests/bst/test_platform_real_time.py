@@ -112,7 +112,7 @@ SOCKET_SERVICES = {"cmb_stock_trans", "ms_stock_bank_transaction"}
 @pytest.mark.req("JOB-020")
 def test_the_socket_services_own_no_job_that_polls() -> None:
     owned = [entry for entry in REGISTRY if SOCKET_SERVICES & set(entry.owner)]
-    assert len(owned) == 14
+    assert len(owned) == 12
     assert {type(schedule) for entry in owned for schedule in entry.schedules} == {InConnection, OnEvent}
     polling = [entry.name for entry in REGISTRY if entry.domain == "BST" and any(
         isinstance(schedule, Ladder | Every) for schedule in entry.schedules)]

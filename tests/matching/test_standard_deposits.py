@@ -481,7 +481,7 @@ def test_an_application_without_money_is_rejected_after_its_banks_days(bank: str
         assert [one["event"] for one in desk.rig.of_kind("notify", uid=apply.uid)] == ["DEPOSIT_REJECT"]
         await desk.timetable.stop()
 
-    tell(story)
+    tell(story, banks=(bank,))
 
 
 def test_an_application_with_a_candidate_is_never_rejected() -> None:
@@ -495,4 +495,4 @@ def test_an_application_with_a_candidate_is_never_rejected() -> None:
         assert (await desk.flow(flow)).status == 2 and len(await desk.rooms.abnormal.listed()) == 1
         await desk.timetable.stop()
 
-    tell(story)
+    tell(story, banks=("hsbc",))

@@ -8,9 +8,10 @@ left over, and every invariant is watched all the way.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
-from crash_stories import STORIES, CrashStory, End, end_of, same, tell, undisturbed
+from crash_stories import PUSHES, STORIES, CrashStory, End, end_of, same, tell, undisturbed
 
 from core.wire.socket import FrameType
 from core.wire.socket import messages as m
@@ -117,6 +118,46 @@ def test_killed_when_the_bank_has_acted_and_before_we_hear_it(message: str, stor
         return await end_of(rig)
 
     same(told.play(played), undisturbed(story).end)
+
+
+@pytest.mark.req("SOCK-05")
+@pytest.mark.parametrize("too_early", [False, True], ids=["", "planted"])
+@pytest.mark.parametrize(("story", "command"), [
+    (story, command) for story, messages in AT_SOCKETS.items() for command, kind in messages
+    if kind is FrameType.PUSH_ACK])
+def test_when_an_acknowledgement_leaves_what_it_is_for_is_in_our_books(
+    story: str, command: str, too_early: bool
+) -> None:
+    """The core dies as it acknowledges; its database is read while it lies there. ``planted``: a core that
+    acknowledges what it is going to persist is found out."""
+    told = STORIES[story]
+
+    async def played(rig: Rig) -> None:
+        await told.stand(rig)
+        if too_early:
+            _acknowledge_first(rig, told.bank)
+        rig.world.traps.arm(f"{told.bank} {command} {FrameType.PUSH_ACK.name}", TTL_OVER_MS, 1)
+        await told.begin(rig)
+        while not rig.world.down:
+            await asyncio.sleep(0.1)
+        pushed = rig.world.sockets[told.bank].bank.desk.pushes
+        number = max(push.seq for push in pushed.since(0) if push.command == command and push.sends)
+        kept = [row[1] for row in await rig.world.databases.reopen().primary.all(PUSHES, {})]
+        assert (number in kept) is not too_early
+        await asyncio.sleep(told.lasts_s)
+
+    told.play(played)
+
+
+def _acknowledge_first(rig: Rig, bank: str) -> None:
+    gateway = rig.core.sockets[bank].gateway
+    take = gateway._take
+
+    async def eager(connection: Any, message: Any) -> None:
+        connection.acknowledge(message)
+        await take(connection, message)
+
+    gateway._take = eager
 
 
 @pytest.mark.req("DEDUP-12", "SOCK-05")

@@ -17,6 +17,7 @@ import simpy
 
 from emulators.guard import Nondeterminism
 from scenarios.names import names
+from scenarios.population import banks_of
 from scenarios.reading import load
 from scenarios.runner import Run
 from scenarios.world import World
@@ -38,6 +39,14 @@ def elsewhere() -> dict[str, str]:
                           env={**os.environ, "PYTHONHASHSEED": seed}, check=False, timeout=300)
     assert made.returncode == 0, made.stderr
     return dict(json.loads(made.stdout))
+
+
+def test_runs_with_the_sealed_bytes_of_both_socket_banks_are_among_them() -> None:
+    known = names()
+    read = [load(name, known) for name in SCENARIOS]
+    banks = [banks_of(scenario) for scenario in read if scenario.wire == "full"]
+    assert any({"cmb", "cmbc"} <= set(of) for of in banks)
+    assert any(fault.inject.startswith(("cmb.", "cmbc.")) for scenario in read for fault in scenario.faults)
 
 
 @pytest.mark.req("TWIN-02")

@@ -263,6 +263,16 @@ def _amount_of_a_push_taken_for_minor_units(world: World, patch: pytest.MonkeyPa
     patch.setattr(bst, "parse_wire", lambda text: parse_wire(text) // 100)
 
 
+def _a_cent_more_asked_for(world: World, _patch: pytest.MonkeyPatch) -> None:
+    gateway = world.core.sockets["cmb"].gateway
+    pay = gateway.pay
+
+    async def more(ref: str, customer: Any, market: int, ccy: str, amount: int, attempt: int = 1) -> Any:
+        return await pay(ref, customer, market, ccy, amount + 1, attempt)
+
+    gateway.pay = more  # type: ignore[method-assign]
+
+
 def _timeout_taken_for_a_rejection(_world: World, patch: pytest.MonkeyPatch) -> None:
     patch.setitem(gateway_table.SENT, -5, gateway_table.Outcome.REJECTED)
 
@@ -303,6 +313,7 @@ BUGS: dict[str, Bug] = {
         _pushes_taken_by(_known_by_its_number_only), "books_agree", "P2", TOLD_TWICE, AT_CMB),
     "the amount of a push read wrongly": Bug(_amount_of_a_push_taken_for_minor_units, "books_agree", "P2",
                                              scenario=AT_CMB),
+    "a cent more asked for than was withdrawn": Bug(_a_cent_more_asked_for, "books_agree", "P1", scenario=AT_CMB),
     "-5 taken for a rejection": Bug(_timeout_taken_for_a_rejection, "books_agree", "P1", TIMEOUT, AT_CMB),
     "-5 sent again under another reference": Bug(
         _sent_again_under_another_reference, "one_bank_effect", "", TIMEOUT, AT_CMB),

@@ -1,4 +1,4 @@
-"""`nostro emulate icbc`: a real process, reached by `curl` with requests that `openssl` signs; lxml reads its answers."""
+"""`nostro emulate icbc`: a real process; `curl` asks, `openssl` signs and verifies, lxml reads."""
 
 from __future__ import annotations
 

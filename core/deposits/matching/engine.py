@@ -16,7 +16,7 @@ hashed in steps of it. Candidates are searched among what is left, over amounts 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -69,18 +69,17 @@ def decide(
     rules: BankRules, credits: Sequence[Credit], wishes: Sequence[Wish], open_ccys: Container[str], best: int = 3
 ) -> list[Decision]:
     """One decision for each entry, in their order. All are of the rules' bank."""
-    pairs, contested = _auto_pairs(rules, credits, wishes)
-    new, decisions, rest, taken = tuple.__new__, list[Any](), list[int](), dict[int, None]()
+    pairs, claims, contested = _auto_pairs(rules, credits, wishes)
+    new, decisions, rest = tuple.__new__, list[Any](), list[int]()
     for place, (entry, found) in enumerate(zip(credits, pairs, strict=True)):
         if type(found) is Wish and (wish := found[0]) not in contested:
-            taken[wish] = None
             # made without the keyword machinery: this is the one line that every matched entry pays for
             decisions.append(new(Decision, (entry[0], AUTO if entry[2] in open_ccys else HELD, wish, (), ())))
         else:
             decisions.append(None)
             rest.append(place)
     if rest:
-        near = _Near([one for one in wishes if one.id not in taken])
+        near = _Near([one for one in wishes if one[0] not in claims or one[0] in contested])
         for place in rest:
             found = pairs[place]
             decisions[place] = _rest(rules, credits[place], (found,) if type(found) is Wish else found, near, best)
@@ -145,11 +144,12 @@ _NONE: Final[tuple[Wish, ...]] = ()
 
 def _auto_pairs(
     rules: BankRules, credits: Sequence[Credit], wishes: Sequence[Wish]
-) -> tuple[list[Found], dict[int, None]]:
-    """For each entry its auto pairs; and the applications that are a pair of more than one entry."""
+) -> tuple[list[Found], dict[int, int], dict[int, None]]:
+    """For each entry its auto pairs; the applications that are in a pair; and those of them that are not in a pair of
+    one to one."""
     (widths, first, last), named, rule = rules.auto, rules.name_required, rules.card_rule
     index = _Index(rules, credits, wishes)
-    main: dict[Any, Found] = index.ends if rule == LAST4 else index.cards if rule in _WHOLE_CARDS else {}
+    main = index.ends if rule == LAST4 else index.any if rule == NAME else index.cards
     pairs, claims, contested = list[Found](), dict[int, int](), dict[int, None]()
     for place, entry in enumerate(credits):
         _, _, ccy, amount, day, account, name, kind, end = entry
@@ -160,17 +160,22 @@ def _auto_pairs(
                 found = main.get((ccy, amount, account), _NONE) if name or not named else _NONE
                 if type(found) is Wish and not first <= day - found[4] <= last:
                     found = _NONE
-            elif rule == LAST4 and (kind == WHOLE or account == end):
-                found = main.get((ccy, amount, end), _NONE)
+            elif rule == NAME or (rule == LAST4 and (kind == WHOLE or (kind == PART and account == end))):
+                found = main.get((ccy, amount, end if rule == LAST4 else ""), _NONE)
                 if type(found) is Wish and not (name in found[6] and first <= day - found[4] <= last):
                     found = _UNTOLD
         if found is _UNTOLD or type(found) is list:
             found = _only(_proven(rules, entry, index.of(entry)))
         pairs.append(found)
-        for one in (found,) if type(found) is Wish else found:
-            if claims.setdefault(one[0], place) != place:
+        if type(found) is Wish:
+            # whoever comes second contests it for both
+            if claims.setdefault(found[0], place) != place:
+                contested[found[0]] = None
+        elif found:
+            for one in found:
+                claims[one[0]] = place
                 contested[one[0]] = None
-    return pairs, contested
+    return pairs, claims, contested
 
 
 _UNTOLD: Final = object()
@@ -237,8 +242,10 @@ class _Index:
     def _made(self, wishes: Iterable[Wish], field: int | None) -> dict[Any, Found]:
         index, widths, plain = dict[Any, Any](), self._widths, self._plain
         for one in wishes:
-            ccy, amount = one[2], one[3]
-            key = (ccy, amount if plain else amount // widths[ccy], "" if field is None else one[field])
+            if plain and field is not None:
+                key = (one[2], one[3], one[field])
+            else:
+                key = (one[2], one[3] // widths[one[2]], "" if field is None else one[field])
             known = index.setdefault(key, one)
             if known is not one:
                 if type(known) is list:

@@ -73,11 +73,13 @@ class Rounds:
 
     async def run(self) -> str:
         """One round; what it did, in words, or "" for nothing."""
-        matched, failed, waiting = 0, list[str](), None
+        matched, old, failed, waiting, now = 0, 0, list[str](), None, self._clock.now_ms()
         for bank in self.banks:
             flows = await self._statements.open(bank)
             if not flows:
                 continue
+            old += sum(now - flow.credit_time > self._backlog_ms
+                       and self._calendars.matching_gate(flow.ccy, now).open for flow in flows)
             if bank not in self.rules:
                 self._alert("MATCH-01", bank, f"{len(flows)} entries are not matched: register the bank's rules")
                 continue
@@ -88,6 +90,7 @@ class Rounds:
             except (CallFailed, OutcomeUnknown) as failure:
                 failed.append(f"{bank}: {failure}")
         self.last_ms = self._clock.now_ms()
+        self._hold("DEP-01", "statements", old > self._backlog, f"{old} entries without an owner")
         if failed:
             raise CallFailed("; ".join(failed))
         return f"{matched} matched" if matched else ""
@@ -170,16 +173,11 @@ class Rounds:
         return found
 
     async def monitor(self) -> None:
-        """FlowMonitor: DEP-04 if rounds have stopped, DEP-01 if entries pile up inside their window."""
+        """FlowMonitor: DEP-04 if rounds have stopped. That entries pile up (DEP-01) is seen by the round itself."""
         now = self._clock.now_ms()
         self.last_ms = now if self.last_ms is None else self.last_ms
         self._hold("DEP-04", "AutoMatchRound", now - self.last_ms > self._alive_ms,
                    f"no round has ended for {(now - self.last_ms) // MS_PER_S} s")
-        old = 0
-        for bank in self.banks:
-            old += sum(now - flow.credit_time > self._backlog_ms and self._calendars.matching_gate(flow.ccy, now).open
-                       for flow in await self._statements.open(bank))
-        self._hold("DEP-01", "statements", old > self._backlog, f"{old} entries without an owner")
 
     def _hold(self, rule: str, key: str, wrong: bool, detail: str) -> None:
         """Raise an alert when something becomes wrong, clear it when it is well again."""

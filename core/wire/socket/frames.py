@@ -163,18 +163,24 @@ class FrameDecoder:
         """The frames that ``data`` completes, in order; an error is the last entry."""
         if self.failed:
             return []
-        self._buffer += data
+        source: bytes | bytearray = data
+        if self._buffer:
+            self._buffer += data
+            source = self._buffer
         found: list[Frame | ProtocolError] = []
         taken = 0
         try:
-            while (frame := self._frame_at(taken)) is not None:
+            while taken < len(source) and (frame := self._frame_at(source, taken)) is not None:
                 found.append(frame)
                 taken += OVERHEAD + len(frame.body)
         except ProtocolError as error:
             self._fail()
             found.append(error)
             return found
-        del self._buffer[:taken]
+        if source is self._buffer:
+            del self._buffer[:taken]
+        else:  # nothing waited: whole frames were read where they lay
+            self._buffer += source[taken:]
         return found
 
     def feed_eof(self) -> list[ProtocolError]:
@@ -187,9 +193,9 @@ class FrameDecoder:
         self.failed = True
         self._buffer.clear()
 
-    def _frame_at(self, start: int) -> Frame | None:
+    def _frame_at(self, source: bytes | bytearray, start: int) -> Frame | None:
         """The frame that begins there, None if it is not whole; refuses as early as the bytes tell."""
-        head = bytes(self._buffer[start : start + HEADER.size])
+        head = bytes(source[start : start + HEADER.size])
         if not self._magic.startswith(head[:4]):
             raise GarbageFrame(f"{head[:4]!r} is not {self._magic!r}")
         if len(head) < HEADER.size:
@@ -200,8 +206,8 @@ class FrameDecoder:
         if OVERHEAD + length > self._limit:
             raise OversizedFrame(f"a frame of {OVERHEAD + length} bytes is longer than {self._limit}")
         end = start + OVERHEAD + length
-        if len(self._buffer) < end:
+        if len(source) < end:
             return None
         body_at, tag_at = start + HEADER.size, end - TAG_BYTES
-        body, tag = bytes(self._buffer[body_at:tag_at]), bytes(self._buffer[tag_at:end])
+        body, tag = bytes(source[body_at:tag_at]), bytes(source[tag_at:end])
         return Frame(_TYPES[kind], command.decode("ascii"), sequence, body, tag, head)

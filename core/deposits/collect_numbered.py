@@ -1,0 +1,216 @@
+"""Statements of banks that number what they tell: CGB, SCB, Citi (FPS credits) and five mailboxes of notifications.
+
+    every 10 s / 3 min: what comes after the cursor ─┐
+                                                     ├─> entries, and the cursor with them
+    SCB calls us: one credit ────────────────────────┘   (a call moves no cursor)
+
+Rules (A-49, A-58, gaps.md B-15, B-23, B-24, B-44; STMT-10, -11, -13):
+
+* The bank counts without gaps from 1. The cursor is the number up to which nothing is missing; it is written with the
+  entries. Order within a list does not matter, and what comes again is known by its reference.
+* A number that is missing holds the cursor: what follows is taken and asked for again, so that a credit told late is
+  taken when it comes. After ``gap_s`` the bank is taken at its word: the cursor passes, and CREDIT-02 names the number.
+* An item that cannot be an entry (not our account, unreadable) is told as CREDIT-03, once, and holds nothing up. So is
+  a known reference with another amount: the first telling stands.
+* Some failed pulls in a row raise CREDIT-01. In the bank's own maintenance nobody asks.
+* Each bank has a collector of its own; nothing is shared between two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import bindparam, select
+
+from core.alerts import clear_alert, raise_alert
+from core.banks.fps import CREDIT_BANKS, CreditLines, CreditReader
+from core.banks.notices import MAILBOX_BANKS, NoticeReader
+from core.banks.numbered import Exchange, Item, NumberedBank, Read, Told
+from core.clock import MS_PER_S
+from core.deposits.collection import Collect, StatementRoom
+from core.deposits.cursors import Cursors
+from core.errors import BankFault, CallFailed, OutcomeUnknown
+from core.statement import Entry
+from core.storage import Sharded, Transaction
+from core.storage.primary import bank_flows
+from core.wire.fps import Credit
+
+CURSOR: Final = "number"
+OTHER_BANK_PULL: Final = "OtherBankPull"
+CREDIT_PULLS: Final = {"cgb": "CgbCreditPull", "scb": "ScbCreditPull", "citi": "CitiCreditPull"}
+WEBHOOK: Final = "webhook"
+REMEMBERED: Final = 1_000
+"""Things told once are remembered, the oldest forgotten."""
+
+KEPT = Sharded(lambda t: select(t.c.ccy, t.c.amount).where(
+    t.c.our_account == bindparam("account"), t.c.bank_ref == bindparam("ref")), bank_flows)
+
+
+class Terms(NamedTuple):
+    """What distinguishes one bank's collection: its job, the name of its message, its settings and its way of reading;
+    ``hears``: an item that the bank brings by itself -> kept."""
+
+    job: str
+    message: str
+    settings: str
+    read: Read
+
+
+class NumberedCollector:
+    """Implements `core.deposits.collection.Collector`."""
+
+    def __init__(self, bank: str, terms: Terms, lines: CreditLines, room: StatementRoom) -> None:
+        settings, under = room.settings, terms.settings
+        self.bank, self._terms, self._lines, self._room = bank, terms, lines, room
+        self._source = NumberedBank(bank, terms.message, lines.exchange, terms.read, room.clock, room.trace,
+                                    page=settings[f"{under}.page"], max_pages=settings[f"{under}.max_pages"])
+        self._cursors = Cursors(room.db, room.clock, bank)
+        self._gap_ms = round(settings[f"{under}.gap_s"] * MS_PER_S)
+        self._alarm_after: int = settings[f"{under}.alarm_after"]
+        self._taking = asyncio.Lock()
+        self._failed = 0
+        self._missing = (0, 0)  # (number that is missing, since when)
+        self._said: dict[str, None] = {}
+        self.cursor = 0
+        self._close: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def scheduled(self) -> Mapping[str, Callable[[], Awaitable[Any]]]:
+        return {self._terms.job: self.pull}
+
+    @property
+    def handlers(self) -> Mapping[str, Any]:
+        return {}
+
+    async def start(self, spawn: Callable[[Coroutine[Any, Any, Any]], object]) -> None:  # noqa: ARG002 - nothing runs
+        """Read the cursor, then let the bank call."""
+        self.cursor = int(await self._cursors.read(CURSOR) or 0)
+        if self._lines.listen is not None:
+            self._close = await self._lines.listen(self.heard)
+
+    async def stop(self) -> None:
+        if self._close is not None:
+            await self._close()
+            self._close = None
+
+    # Pull
+
+    async def pull(self) -> int:
+        """Take what the bank has after the cursor; the number of entries that are new."""
+        if self._room.calendars.maintenance(self.bank, self._room.clock.now_ms()).under_way:
+            return 0
+        try:
+            told = await self._source.after(self.cursor)
+        except (OutcomeUnknown, BankFault) as fault:
+            self._missed(fault)
+            raise CallFailed(str(fault)) if isinstance(fault, BankFault) else fault
+        self._succeeded()
+        if not told.items and not told.spoilt:
+            return 0
+        for reason in told.spoilt:
+            self._refuse(f"after {self.cursor}: {reason}", reason)
+        return await self._take_list(told)
+
+    async def _take_list(self, told: Told) -> int:
+        async with self._taking:
+            cursor = self._passed(told.items)
+            entries = self._readable(told.items)
+
+            async def also(tx: Transaction) -> None:
+                if cursor != self.cursor:
+                    await self._cursors.write(tx, CURSOR, str(cursor))
+
+            accepted = await self._keep(entries, "pull", also)
+            self.cursor = cursor
+        return accepted
+
+    def _passed(self, items: Sequence[Item]) -> int:
+        """The number up to which nothing is missing any more, or has been missing for long enough."""
+        cursor = self.cursor
+        for number in sorted({item.number for item in items}):
+            if number > cursor + 1 and not self._given_up(cursor + 1, number):
+                return cursor
+            cursor = max(cursor, number)
+        self._missing = (0, 0)
+        return cursor
+
+    def _given_up(self, missing: int, then: int) -> bool:
+        now = self._room.clock.now_ms()
+        if self._missing[0] != missing:
+            self._missing = (missing, now)
+        if now - self._missing[1] < self._gap_ms:
+            return False
+        raise_alert(self._room.trace, "CREDIT-02", f"{self.bank}:{missing}",
+                    f"{self.bank} tells no number {missing}" + (f" to {then - 1}" if then - 1 > missing else ""))
+        return True
+
+    # The bank calls
+
+    async def heard(self, credit: Credit) -> None:
+        """The bank tells of one credit by itself; it is kept when this returns."""
+        self._room.trace.emit("bank.push", credit.reference, {
+            "bank": self.bank, "message": "credit", "ref": credit.reference, "push_seq": credit.number, "code": 0})
+        async with self._taking:
+            await self._keep(self._readable([Item(credit.number, self._terms.read(credit))]), WEBHOOK)
+
+    # Keeping
+
+    def _readable(self, items: Sequence[Item]) -> list[Entry]:
+        found = []
+        for item in items:
+            if isinstance(item.told, Entry):
+                found.append(item.told)
+            else:
+                self._refuse(str(item.number), item.told)
+        return found
+
+    async def _keep(self, entries: Sequence[Entry], source: str,
+                    also: Callable[[Transaction], Awaitable[Any]] | None = None) -> int:
+        for entry in entries:
+            await self._compare(entry)
+        return (await self._room.statements.take(self.bank, entries, source, also)).accepted
+
+    async def _compare(self, entry: Entry) -> None:
+        row = await self._room.db.first(KEPT[self.bank], {"account": entry.our_account, "ref": entry.bank_ref})
+        if row is not None and tuple(row) != (entry.ccy, entry.amount):
+            self._refuse(entry.bank_ref, f"{entry.bank_ref}: {entry.ccy} {entry.amount}, which is kept otherwise")
+
+    # What is noticed
+
+    def _refuse(self, key: str, why: str) -> None:
+        if key in self._said:
+            return
+        self._said[key] = None
+        if len(self._said) > REMEMBERED:
+            del self._said[next(iter(self._said))]
+        raise_alert(self._room.trace, "CREDIT-03", f"{self.bank}:{key}", why)
+
+    def _missed(self, fault: Exception) -> None:
+        self._failed += 1
+        if self._failed == self._alarm_after:
+            raise_alert(self._room.trace, "CREDIT-01", self.bank, f"{self._failed} times in a row: {fault}")
+
+    def _succeeded(self) -> None:
+        if self._failed >= self._alarm_after:
+            clear_alert(self._room.trace, "CREDIT-01", self.bank, "pulled again")
+        self._failed = 0
+
+
+def _credits(bank: str, lines: CreditLines, room: StatementRoom) -> NumberedCollector:
+    terms = Terms(CREDIT_PULLS[bank], "credits", "credits", CreditReader(bank, room.settings))
+    return NumberedCollector(bank, terms, lines, room)
+
+
+def _mailbox(bank: str, exchange: Exchange, room: StatementRoom) -> NumberedCollector:
+    terms = Terms(OTHER_BANK_PULL, "notifications", "notices", NoticeReader(bank, room.settings))
+    return NumberedCollector(bank, terms, CreditLines(exchange), room)
+
+
+NUMBERED: Final[dict[str, Collect]] = {
+    **{bank: partial(_credits, bank) for bank in CREDIT_BANKS},
+    **{bank: partial(_mailbox, bank) for bank in MAILBOX_BANKS},
+}
+"""Bank -> what makes its collector of its lines."""

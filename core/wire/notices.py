@@ -1,0 +1,143 @@
+"""Notification mailbox codec: JSON lines, one incoming transfer each (gaps.md B-44; STMT-11).
+
+    {"no":12,"bank":"dbs","ref":"DBS000000000012","ccy":"HKD","amount":"1000.00","name":"CHAN TAI MAN","last4":"4321","time":"2026-03-12T09:30:01+08:00"}
+
+* ``bank``, ``ref``, ``ccy``, ``amount``, ``name``, ``last4`` and ``time`` are those of B-44; ``no`` is the notification's number
+  in its mailbox, from 1 without gaps. In a file that somebody hands over ``no`` may be missing. What is more is ignored.
+* Each line stands for itself: one that cannot be read is told with its line and why, and the others are good.
+* Currency: HKD, USD, CNH (or CNY, as banks write it). ``time`` has an offset. An amount is more than nothing.
+
+``read`` raises nothing. There is no clock, key or socket here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from core.clock import epoch_ms, hkt
+from core.errors import InvalidAmount
+from core.money import parse_wire
+from core.wire.numbered import MAX_NUMBER
+
+PATH: Final = "/notifications"
+MAX_ITEMS: Final = 200
+"""Notifications in one answer."""
+MAX_LINE: Final = 4_096
+_CCY: Final = {"HKD": "HKD", "USD": "USD", "CNH": "CNH", "CNY": "CNH"}
+_BANK = re.compile(r"[a-z]{2,16}", re.ASCII)
+_REF = re.compile(r"[!-~]{1,64}", re.ASCII)
+_LAST4 = re.compile(r"[0-9A-Za-z]{0,4}", re.ASCII)
+
+
+class Notice(NamedTuple):
+    """One incoming transfer; ``amount`` as on the wire, ``number`` 0 where there is none."""
+
+    number: int
+    bank: str
+    reference: str
+    ccy: str
+    amount: str
+    name: str
+    last4: str
+    time_ms: int
+
+
+class BadLine(NamedTuple):
+    """A line that cannot be read, counted from 1."""
+
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}"
+
+
+class _Wrong(Exception):
+    """Why a line cannot be read."""
+
+
+def encode(notice: Notice) -> bytes:
+    """One line, its end included."""
+    said: dict[str, Any] = {"no": notice.number} if notice.number else {}
+    said |= {"bank": notice.bank, "ref": notice.reference, "ccy": notice.ccy, "amount": notice.amount,
+             "name": notice.name, "last4": notice.last4,
+             "time": hkt(notice.time_ms).isoformat(timespec="seconds")}
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def read(data: bytes) -> Iterator[Notice | BadLine]:
+    """All lines in their order, each read or refused; empty ones are none."""
+    for line, content in enumerate(data.split(b"\n"), 1):
+        if content.strip():
+            try:
+                yield _notice(content)
+            except _Wrong as wrong:
+                yield BadLine(line, str(wrong))
+
+
+def _notice(content: bytes) -> Notice:
+    if len(content) > MAX_LINE:
+        raise _Wrong(f"longer than {MAX_LINE} bytes")
+    try:
+        said = json.loads(content, object_pairs_hook=_once)
+    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+        raise _Wrong("not JSON in UTF-8") from None
+    if not isinstance(said, dict):
+        raise _Wrong("not a JSON object")
+    number = said.get("no", 0)
+    if type(number) is not int or not 0 <= number <= MAX_NUMBER:
+        raise _Wrong(f"no: {str(number)[:20]!r}")
+    ccy = _text(said, "ccy", 3)
+    if ccy not in _CCY:
+        raise _Wrong(f"ccy: {ccy!r} is none of {', '.join(_CCY)}")
+    return Notice(number, _shaped(said, "bank", _BANK), _shaped(said, "ref", _REF), _CCY[ccy], _amount(said),
+                  _text(said, "name", 140), _shaped(said, "last4", _LAST4), _moment(said))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is given twice")
+    return found
+
+
+def _text(said: dict[str, Any], name: str, most: int) -> str:
+    value = said.get(name)
+    if not isinstance(value, str):
+        raise _Wrong(f"{name}: {'missing' if value is None else 'not a text'}")
+    if len(value) > most or not value.isprintable():
+        raise _Wrong(f"{name}: {value[:40]!r}")
+    return value
+
+
+def _shaped(said: dict[str, Any], name: str, form: re.Pattern[str]) -> str:
+    value = _text(said, name, 64)
+    if form.fullmatch(value) is None:
+        raise _Wrong(f"{name}: {value[:40]!r}")
+    return value
+
+
+def _amount(said: dict[str, Any]) -> str:
+    value = _text(said, "amount", 20)
+    try:
+        minor = parse_wire(value)
+    except InvalidAmount as wrong:
+        raise _Wrong(str(wrong)) from None
+    if minor == 0:
+        raise _Wrong("amount: nothing was credited")
+    return value
+
+
+def _moment(said: dict[str, Any]) -> int:
+    value = _text(said, "time", 40)
+    try:
+        found = datetime.fromisoformat(value)
+        if found.tzinfo is None:
+            raise ValueError
+        return epoch_ms(found)
+    except (ValueError, OverflowError):
+        raise _Wrong(f"time: {value!r} is no time with an offset") from None

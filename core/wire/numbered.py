@@ -1,0 +1,85 @@
+"""Lists of numbered items, asked for by the number after which they begin: what four codecs have in common.
+
+A bank numbers what it tells without gaps, from 1. Asked for what comes after a number it answers with a page: items,
+the number of the last one, and whether there are more. FPS credits (`core.wire.fps`) and notifications
+(`core.wire.notices`) are such items.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, NamedTuple
+
+MAX_NUMBER: Final = 10**15
+_NUMBER = re.compile(r"\d{1,15}", re.ASCII)
+_IDENT = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+
+
+class Query(NamedTuple):
+    """What comes after number ``since``, at most ``limit`` items; ``request_id`` is never used twice."""
+
+    since: int
+    limit: int
+    request_id: str
+
+
+class Page(NamedTuple):
+    """``last``: the number of the last item, or that of the query if there is none. ``spoilt``: why items that stand
+    in the page cannot be read."""
+
+    items: tuple[Any, ...]
+    last: int
+    more: bool
+    spoilt: tuple[str, ...] = ()
+
+
+class WireError(Exception):
+    """What came in cannot be used; ``code`` is what a bank answers with."""
+
+    code = "MALFORMED"
+
+
+class Malformed(WireError):
+    """Not the form of this protocol, too long, or a value that is none of its kind."""
+
+
+class BadSignature(WireError):
+    """Signed by somebody else, changed on the way, or no answer to this request."""
+
+    code = "SIGNATURE"
+
+
+class Skewed(WireError):
+    """Sent at a time that the receiver's clock does not allow."""
+
+    code = "CLOCK"
+
+
+class Refused(WireError):
+    """The bank refused; ``code`` is its own."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def checked(query: Query, most: int) -> Query:
+    """The query, if its numbers and its id are of their kind."""
+    if not (0 <= query.since <= MAX_NUMBER and 1 <= query.limit <= most):
+        raise Malformed(f"after {query.since}, at most {query.limit} items")
+    if _IDENT.fullmatch(query.request_id) is None:
+        raise Malformed(f"request id {query.request_id[:64]!r}")
+    return query
+
+
+def number(text: str) -> int:
+    """A number in digits."""
+    if _NUMBER.fullmatch(text) is None:
+        raise Malformed(f"{text[:40]!r} is no number")
+    return int(text)
+
+
+def skew_checked(sent_ms: int, now_ms: int, max_skew_ms: int) -> None:
+    """`Skewed` for a message from another time."""
+    if abs(now_ms - sent_ms) > max_skew_ms:
+        raise Skewed(f"sent {abs(now_ms - sent_ms) // 1000} s from now")
