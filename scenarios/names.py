@@ -16,7 +16,7 @@ from emulators.bst.faults import FAULTS as SOCKET_FAULTS
 from emulators.bst.faults import NAMES as SOCKET_MESSAGES
 from emulators.faults import FaultKind
 from emulators.rpc import FAULTS as RPC_FAULTS
-from scenarios.banks import AIRSTAR, KILL_POINTS, SOCKET_BANKS, WHOLE_LINES
+from scenarios.banks import AIRSTAR, KILL_POINTS, SOCKET_BANKS, STATEMENT_BANKS, WHOLE_LINES
 from scenarios.schema import Names, Operation, Parameter, ParameterKind
 
 MARKETS = {"HK": ("HKD", "CNH"), "US": ("USD",), "HKCC": ("CNH", "HKD")}  # gaps.md B-41
@@ -51,6 +51,8 @@ def _faults() -> dict[str, dict[str, Parameter]]:
         for name, kind in SOCKET_FAULTS.items():
             aim = {"server": _SOCKET_AIM["server"]} if name in WHOLE_LINES else _SOCKET_AIM
             found[f"{bank}.{name}"] = _fault_parameters(kind) | aim
+    for bank, of in STATEMENT_BANKS.items():
+        found |= {f"{bank}.{name}": _fault_parameters(kind) for name, kind in of.faults.items()}
     for failure in RPC_FAULTS:
         found[f"rpc.{failure}"] = {"call": Parameter("text", True, CALLS)}
     found["core.kill"] = {"at": Parameter("text", True, tuple(KILL_POINTS)),
@@ -81,12 +83,15 @@ def names() -> Names:
                                                                                "cheque", "wire")}
     settings, sockets = Settings(), {bank: bank for bank in SOCKET_BANKS}
     return Names(
-        markets=MARKETS, deposit_channels={AIRSTAR: AIRSTAR, **sockets},
+        markets=MARKETS, deposit_channels={AIRSTAR: AIRSTAR, **sockets, **{bank: bank for bank in STATEMENT_BANKS}},
         withdrawal_channels={AIRSTAR: AIRSTAR, **ebank, **sockets},
         settings=settings, faults=_faults(), operations=_operations(),
         bank_currencies={bank: tuple(settings[f"socket.{bank}.currencies"]) for bank in SOCKET_BANKS},
+        receiving={bank: tuple(settings[f"receiving.{bank}.accounts"]) for bank in STATEMENT_BANKS},
         residents=(AIRSTAR,), exit_server_banks=tuple(SOCKET_BANKS),
-        unaimed=tuple(f"{bank}.{name}" for bank in SOCKET_BANKS for name in WHOLE_LINES),
+        unaimed=(*(f"{bank}.{name}" for bank in SOCKET_BANKS for name in WHOLE_LINES),
+                 *(f"{bank}.{name}" for bank, of in STATEMENT_BANKS.items() for name in of.unaimed)),
+        statement_banks=tuple(STATEMENT_BANKS),
         deposit_states=tuple(state.label for state in DEPOSIT.states),
         withdrawal_states=tuple(state.label for state in WITHDRAW.states), jobs=JOBS,
         alert_rules=tuple(RULES), reasons=tuple(sorted({*REASONS.values(), "INSUFFICIENT_BALANCE", "USER_CANCEL",

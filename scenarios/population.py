@@ -64,6 +64,19 @@ def banks_of(scenario: Scenario) -> tuple[str, ...]:
                                 *(bank for bank, share in drawn.items() if share))))
 
 
+def deposit_banks_of(scenario: Scenario, names: Names) -> tuple[str, ...]:
+    """Banks that a scenario needs for its deposits, its faults and what it recorded."""
+    found: dict[str, None] = {}
+    for item in scenario.workload:
+        if isinstance(item, Deposits):
+            found[names.deposit_channels[item.deposits.channel]] = None
+        elif isinstance(item, Recorded):
+            found |= {names.deposit_channels[record.deposit.channel]: None for record in item.recorded
+                      if isinstance(record, RecordedDeposit) and record.deposit.channel in names.deposit_channels}
+    injected = (fault.inject.partition(".")[0] for fault in scenario.faults)
+    return tuple(found | {bank: None for bank in injected if bank in names.banks})
+
+
 def index_of(customer: str | int, scenario: Scenario) -> int:
     """Place in `build`'s list of a customer as a scenario writes it: a name, or a number of the population."""
     if isinstance(customer, int):

@@ -91,6 +91,10 @@ class Names:
     alert_rules: tuple[str, ...]
     bank_currencies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Bank -> the currencies it carries in bank-securities transfers (gaps.md B-17); a bank not named carries all."""
+    statement_banks: tuple[str, ...] = ()
+    """Banks to which customers transfer by themselves, and whose statements are collected and matched."""
+    receiving: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Statement bank -> the currencies in which we have an account there."""
     residents: tuple[str, ...] = ()
     """Banks that are in every world, whether anybody has a card there or not."""
     exit_server_banks: tuple[str, ...] = ()
@@ -590,7 +594,13 @@ class WithdrawalFlow(Flow):
 
 
 class Movement(Strict):
-    """One deposit or withdrawal. ``by: bank``: the customer began it at the bank. Market: the currency's home."""
+    """One deposit or withdrawal. ``by: bank``: the customer began it at the bank; at a statement bank that is a transfer
+    that no application announces. Market: the currency's home.
+
+    Of a deposit at a statement bank only: ``transfers``, what is really transferred (0: nothing), where that is not
+    ``amount``; ``payer``, the name that the statement shows ("" for none), where it is not the customer's; ``after``,
+    how long after the application the transfer is made.
+    """
 
     customer: Customer
     channel: Channel
@@ -598,6 +608,9 @@ class Movement(Strict):
     market: Market | None = None
     amount: Amount
     by: By = "app"
+    transfers: Amount | None = None
+    payer: str | None = Field(default=None, max_length=140)
+    after: Duration | None = None
 
     @field_validator("amount")
     @classmethod

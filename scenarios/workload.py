@@ -50,6 +50,10 @@ class Arrival(NamedTuple):
     amount: int
     initiator: Initiator
     entry: int
+    transfers: int | None = None  # of a deposit at a statement bank: what is really transferred, minor units
+    payer: str | None = None  # as the statement shows it
+    after_us: int | None = None  # from the application to the transfer
+    recorded: bool = False
 
 
 class Slice(NamedTuple):
@@ -118,7 +122,8 @@ def _recorded(item: Recorded, entry: int, scenario: Scenario, names: Names) -> l
         who = movement.customer
         customer = places[who] if isinstance(who, str) else len(places) + who
         result.append(Arrival(record.at * US_PER_MS, kind, customer, movement.channel, market,
-                              movement.ccy, movement.amount, _initiator(movement.by), entry))
+                              movement.ccy, movement.amount, _initiator(movement.by), entry, movement.transfers,
+                              movement.payer, None if movement.after is None else movement.after * US_PER_MS, True))
     result.sort(key=lambda arrival: arrival.at_us)
     return result
 

@@ -30,6 +30,7 @@ from scenarios.banks import (
     AIRSTAR,
     KILL_POINTS,
     SOCKET_BANKS,
+    STATEMENT_BANKS,
     AirstarInWorld,
     BankInWorld,
     DeathTraps,
@@ -38,11 +39,13 @@ from scenarios.banks import (
     Places,
     Site,
     SocketBankInWorld,
+    StatementBank,
 )
 from scenarios.expectations import Balance
 from scenarios.facts import RunFacts
-from scenarios.population import BankCard, Customer, banks_of, build, index_of
+from scenarios.population import BankCard, Customer, banks_of, build, deposit_banks_of, index_of
 from scenarios.schema import Action, Fault, Names, Scenario
+from scenarios.transfers import Transfers
 from scenarios.workload import Arrival, arrivals
 
 PATIENCE_S = 1.0
@@ -91,7 +94,12 @@ class World:
                     self.traps)
         self.airstar = AirstarInWorld(site)
         self.sockets = {name: SocketBankInWorld(name, site) for name in SOCKET_BANKS if name in banks_of(scenario)}
-        self.banks: dict[str, BankInWorld] = {AIRSTAR: self.airstar, **self.sockets}
+        self.bst: dict[str, BankInWorld] = {AIRSTAR: self.airstar, **self.sockets}
+        self.receivers: dict[str, StatementBank] = {
+            name: STATEMENT_BANKS[name].make(site) for name in deposit_banks_of(scenario, names)
+            if name in STATEMENT_BANKS}
+        self.banks: dict[str, BankInWorld] = {**self.bst, **self.receivers}
+        self._transfers = Transfers(self.settings, self.streams)
         self.databases: Databases
         self.core: Core
         self.kills = 0
@@ -156,7 +164,7 @@ class World:
             self.settings, self.databases, self.clock, self.trace, CoreLocks(self.locks, self._life), self.rpc,
             self.calendars, self.airstar.line(self._life),
             {name: bank.lines(self._life) for name, bank in self.sockets.items()}, accounts,
-            f"core-{self.kills + 1}"))
+            f"core-{self.kills + 1}", {name: bank.lines(self._life) for name, bank in self.receivers.items()}))
         for job in self._stopped:
             self._pause(job)
         await self.core.start()
@@ -193,7 +201,9 @@ class World:
 
     def arrive(self, arrival: Arrival) -> None:
         """A request of a customer, from the scenario or from outside it."""
-        if arrival.initiator is Initiator.BANK:
+        if arrival.kind == "deposit" and arrival.channel in self.receivers:
+            self._transfer_by_himself(arrival)
+        elif arrival.initiator is Initiator.BANK:
             self._ask_at_bank(arrival)
         elif arrival.kind == "deposit":
             self._during(lambda core: self._deposit(core, arrival))
@@ -221,7 +231,7 @@ class World:
     async def _withdraw(self, core: Core, arrival: Arrival) -> None:
         customer = self.customers[arrival.customer]
         bank = self.names.withdrawal_channels[arrival.channel]
-        method = BST if arrival.channel in self.banks else arrival.channel
+        method = BST if arrival.channel in self.bst else arrival.channel
         await core.withdrawals.submit(
             customer.uid, customer.trade_acc_ids[0], Market[arrival.market], self.card_id(customer, bank),
             customer.cards[bank].number, bank, arrival.ccy, arrival.amount, method)
@@ -232,6 +242,21 @@ class World:
         if code:
             self.trace.emit("refused", f"U{customer.uid}", {
                 "operation": "AskAtBank", "code": str(code), "detail": "refused by the bank at once",
+                "operator": f"user_{customer.uid}"})
+
+    def _transfer_by_himself(self, arrival: Arrival) -> None:
+        """An ordinary deposit: announced in the App, then transferred at the bank; some customers do it otherwise."""
+        customer, bank = self.customers[arrival.customer], self.receivers[arrival.channel]
+        plan = self._transfers.plan(arrival)
+        if plan.announced:
+            self._during(lambda core: self._deposit(core, arrival))
+        for made in plan.made:
+            self.loop.call_after_us(made.after_us, self._pay, bank, customer, arrival.ccy, made.amount, made.payer)
+
+    def _pay(self, bank: StatementBank, customer: Customer, ccy: str, amount: int, payer: str | None) -> None:
+        if bank.pay(customer, ccy, amount, payer_name=payer) is None:
+            self.trace.emit("refused", f"U{customer.uid}", {
+                "operation": "TransferAtBank", "code": "NO_MONEY", "detail": f"{bank.name}: the account does not bear it",
                 "operator": f"user_{customer.uid}"})
 
     def _override(self, override: Any) -> None:

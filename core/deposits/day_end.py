@@ -132,7 +132,7 @@ class DayEnd:
         return await self._db.first(HAS_LAST, {"bank": self.bank, "day": day}) is not None
 
     async def _began_before(self, day: int) -> bool:
-        """Whether our books know of a transfer from before that session's end: before it, there is nothing to compare."""
+        """Whether our books know of a transfer from before that session's end: else there is nothing to compare."""
         row = await self._db.first(BOOKS_BEGIN, {"bank": self.bank})
         return row is not None and row[0] is not None and row[0] < self._session(day)[1]
 

@@ -195,7 +195,7 @@ def compared(prod: Sequence[Row], canary: Sequence[Row], canary_pulled_ms: int) 
     found = []
     for serial in dict.fromkeys(serial for group in GROUPS for serial in sides[group]):
         one, other = sides[PROD].get(serial), sides[CANARY].get(serial)
-        waits = False and one is not None and other is None and one.created_at > canary_pulled_ms
+        waits = one is not None and other is None and one.created_at > canary_pulled_ms
         difference, suggests = ("", 0) if waits else _difference(one, other, last, ghosts)
         found.append(Compared(serial, one, other, difference, suggests))
     return sorted(found, key=lambda row: (row.created_at, row.serial))

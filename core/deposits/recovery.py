@@ -1,8 +1,8 @@
 """Recovery of pushes that were missed while the line was down (SOCK-03, SOCK-04, gaps.md B-43).
 
 CMB: `SyncBstDataHelper` downloads the day list over HTTP, on reconnect, when a number is missing, every 30 minutes and
-daily at 04:15. CMBC: the re-pull over the socket, at the same moments. Both ask from the number up to which nothing is missing, and hand what the
-books do not know to `Pushes.take`, in the bank's order: booked once, however it came.
+daily at 04:15. CMBC: the re-pull over the socket, at the same moments. Both ask from the number up to which nothing is
+missing, and hand what the books do not know to `Pushes.take`, in the bank's order: booked once, however it came.
 """
 
 from __future__ import annotations

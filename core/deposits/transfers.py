@@ -212,7 +212,7 @@ class Sending:
         answer = await send(before["sent"] + 1)
         if answer.outcome is Outcome.CLOSED:
             return self._closed(before, answer, cutoff_ms)
-        sent = job.payload | {"sent": before["sent"] + 1}  # counted once it was heard of: a core may die before it sends
+        sent = job.payload | {"sent": before["sent"] + 1}  # counted when heard of: a core may die before it sends
         if answer.outcome in NOTHING_DONE:
             await job.note(sent)  # likewise
         if answer.outcome in AT_THE_DOOR:
@@ -232,8 +232,8 @@ class Sending:
         return Again(now, answer.said, counts=False, payload=sent | {"doubt": 1})
 
     def _refused_at_the_door(self, w: dict[str, Any], answer: Answer, cutoff_ms: int | None) -> Answer | Verdict:
-        """Certainly nothing has happened. -9: at the opening. -2: once more. -3: people first, for our key or the bank's
-        is not what it should be."""
+        """Certainly nothing has happened. -9: at the opening. -2: once more. -3: people first, for our key or the
+        bank's is not what it should be."""
         if answer.outcome is Outcome.CLOSED:
             return self._closed(w, answer, cutoff_ms)
         if answer.outcome is Outcome.MALFORMED and not w["unread"]:

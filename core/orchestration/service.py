@@ -377,8 +377,8 @@ class Sba:
         self, procedure_id: int, *, success: bool, code: str = "", detail: str = "", request_id: str = "",
         reason: str = "",
     ) -> Reply:
-        """A bank's definite result. Applied where the Procedure waits for it, recorded as late elsewhere. ``reason``: of
-        a failure, where it is another than BANK_FAILED."""
+        """A bank's definite result. Applied where the Procedure waits for it, recorded as late elsewhere. ``reason``:
+        of a failure, where it is another than BANK_FAILED."""
         name = "BANK_SUCCESS" if success else "BANK_FAILED"
         marks: dict[str, Any] = {"bank_code": code} if code else {}
         if request_id:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -23,7 +23,10 @@ from core.cards.mandates import Mandates
 from core.clock import Clock
 from core.deposits.airstar import AirstarDeposits
 from core.deposits.applications import Applications, Apply
+from core.deposits.collection import StatementRoom
 from core.deposits.crediting import Crediting
+from core.deposits.matching.room import MatchingRooms
+from core.deposits.statements import Statements
 from core.deposits.transfers import JOBS
 from core.domain import Role
 from core.errors import CallFailed, Code, Refusal
@@ -39,6 +42,7 @@ from core.orchestration.service import Sba
 from core.rpc import Rpc
 from core.runtime.calendar_book import CalendarBook
 from core.runtime.socket_bank import Shared, SocketBankRooms, SocketLines
+from core.runtime.statement_banks import collectors
 from core.screening import Lists
 from core.settings import Settings
 from core.storage import Databases, Transaction
@@ -53,7 +57,8 @@ FLAVOURS = {"cmb": CMB, "cmbc": CMBC}
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """All that a core needs from outside. ``sockets``: lines to CMB and CMBC; a bank without them is not connected."""
+    """All that a core needs from outside. ``sockets``: lines to CMB and CMBC; ``statements``: lines to the banks whose
+    statements are collected. A bank without lines is not connected."""
 
     settings: Settings
     databases: Databases
@@ -66,6 +71,7 @@ class Surroundings:
     sockets: Mapping[str, SocketLines]
     accounts: Callable[[RiskControl], Accounts]
     worker: str
+    statements: Mapping[str, Any] = field(default_factory=dict)
 
 
 class DepositRoom(Protocol):
@@ -128,14 +134,20 @@ class Core:
         self.airstar_withdrawals = AirstarWithdrawals(
             databases.primary, clock, trace, self.jobs, self.mandates, self.gateway, self.sba, self.withdrawals,
             self.airstar_deposits, self.accounts, settings)
+        crediting = Crediting(databases.primary, clock, self.applications, self.sba, self.lists, rpc, settings)
         shared = Shared(databases, clock, trace, settings, given.calendars, self.jobs, self.applications,
-                        self.agreements, Crediting(databases.primary, clock, self.applications, self.sba, self.lists,
-                                                   rpc, settings),
-                        self.accounts, self.sba, self.withdrawals)
+                        self.agreements, crediting, self.accounts, self.sba, self.withdrawals)
         self.sockets.update({bank: SocketBankRooms(bank, FLAVOURS[bank], lines, shared)
                              for bank, lines in given.sockets.items()})
+        self.statements = Statements(databases.primary, clock, trace, keep_months=settings["match.look_back_months"])
+        self.collectors = collectors(given.statements, StatementRoom(
+            databases.primary, clock, trace, settings, given.calendars, self.jobs, self.statements))
+        self.matching = MatchingRooms(
+            databases.primary, clock, trace, given.calendars, self.jobs, self.statements, self.applications,
+            self.accounts, self.sba, crediting, self.lists, rpc, settings, tuple(self.collectors))
         self.deposits_at: dict[str, DepositRoom] = {"airstar": self.airstar_deposits} | {
-            bank: rooms.deposits for bank, rooms in self.sockets.items()}
+            bank: rooms.deposits for bank, rooms in self.sockets.items()} | {
+            bank: self.matching.standard.at(bank) for bank in self.collectors}
         self.withdrawals_at: dict[str, WithdrawalRoom] = {"airstar": self.airstar_withdrawals} | {
             bank: rooms.withdrawals for bank, rooms in self.sockets.items()}
         self.withdrawals.not_paid_at.update({bank: room.not_paid for bank, room in self.withdrawals_at.items()})
@@ -143,7 +155,9 @@ class Core:
             "TELL_DEPOSIT": self.applications.closed, "TELL_WITHDRAW": self.withdrawals.closed,
             "INSTRUCT": self._instruct})
         for handlers in (self.airstar_deposits.handlers, self.withdrawals.handlers, self.airstar_withdrawals.handlers,
-                         *(rooms.handlers for rooms in self.sockets.values())):
+                         *(rooms.handlers for rooms in self.sockets.values()),
+                         *(collector.handlers for collector in self.collectors.values()),
+                         *([self.matching.handlers] if self.collectors else [])):
             self.jobs.register(handlers)
         self.timetable = Timetable(
             databases.primary, clock, trace, given.locks, given.worker, settings, given.calendars, self._scheduled(),
@@ -160,7 +174,15 @@ class Core:
             "OutboxSweep": self.engine.sweep,
             RESET: self.auto_settings.reset,
             **({"SyncBstDataHelper": self.sockets["cmb"].recover} if "cmb" in self.sockets else {}),
+            **self._collected(),
         }
+
+    def _collected(self) -> dict[str, Callable[[], Awaitable[Any]]]:
+        """Jobs of the statement banks that are connected, and of matching if any is."""
+        jobs: dict[str, Callable[[], Awaitable[Any]]] = dict(self.matching.scheduled) if self.collectors else {}
+        for collector in self.collectors.values():
+            jobs |= collector.scheduled
+        return jobs
 
     @property
     def in_connection(self) -> tuple[str, ...]:
@@ -186,8 +208,13 @@ class Core:
             await sequence.begin()
         await self.calendar_book.load()
         await self.auto_settings.begin()
+        if self.collectors:
+            await self.statements.ids.begin()
+            await self.matching.begin()
         await self.jobs.start()
         await self.engine.sweep()
+        for collector in self.collectors.values():
+            await collector.start(self.spawn)
         await self.timetable.start()
         for bank, rooms in self.sockets.items():
             if bank == "cmb":
@@ -200,6 +227,8 @@ class Core:
         await self.jobs.stop()
         for rooms in self.sockets.values():
             await rooms.gateway.stop()
+        for collector in self.collectors.values():
+            await collector.stop()
         self._cancel()
 
     def kill(self) -> None:

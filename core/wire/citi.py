@@ -132,3 +132,12 @@ def _moment(text: str) -> int:
         return epoch_ms(found)
     except (ValueError, OverflowError):
         raise Malformed(f"time {text[:40]!r}") from None
+
+
+def request_id_of(headers: Mapping[str, str]) -> str:
+    """The ``jti`` that a request claims, verified or not: a refusal names it."""
+    payload = headers.get("authorization", "")[len(_BEARER):].encode("latin-1", "replace").split(b".")[1:2]
+    try:
+        return str(field(from_json(_unbase(payload[0])), "jti", str)) if payload else ""
+    except Malformed:
+        return ""

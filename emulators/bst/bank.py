@@ -520,8 +520,8 @@ class SocketBank:
         return self._transfers.get(ref)
 
     def inquire(self, reference: str) -> Truth:
-        """A phone call by operations: the truth about a reference, whoever drew it. A customer's wish that is noted waits
-        for the broker: no instruction has come."""
+        """A phone call by operations: the truth about a reference, whoever drew it. A customer's wish that is noted
+        waits for the broker: no instruction has come."""
         found = self._transfers.get(reference)
         if found is None:
             wish = self._wishes.get(reference)

@@ -1,14 +1,42 @@
 """The banks of a world: one interface, one class per kind of bank."""
 
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from emulators.bochk.faults import FAULTS as BOCHK_FAULTS
+from emulators.faults import FaultKind
+from emulators.hsbc.faults import FAULTS as HSBC_FAULTS
+from emulators.icbc.faults import FAULTS as ICBC_FAULTS
 from scenarios.banks.airstar import AIRSTAR, AirstarInWorld
 from scenarios.banks.airstar import KILLS as AIRSTAR_KILLS
 from scenarios.banks.bank import BankInWorld, DeathTraps, Life, Site, Tell
+from scenarios.banks.bochk import BochkInWorld
+from scenarios.banks.hsbc import WHOLE_LINES as HSBC_WHOLE
+from scenarios.banks.hsbc import HsbcInWorld
+from scenarios.banks.icbc import ICBC_WHOLE_LINES, IcbcInWorld
 from scenarios.banks.places import InMemory, OnLoopback, Places
 from scenarios.banks.sockets import KILLS as SOCKET_KILLS
 from scenarios.banks.sockets import SOCKET_BANKS, WHOLE_LINES, SocketBankInWorld
+from scenarios.banks.statement import StatementBank
 
 KILL_POINTS = AIRSTAR_KILLS | SOCKET_KILLS
 """Where a core may be killed, by scenario name -> the message on its line."""
 
-__all__ = ["AIRSTAR", "KILL_POINTS", "SOCKET_BANKS", "WHOLE_LINES", "AirstarInWorld", "BankInWorld", "DeathTraps",
-           "InMemory", "Life", "OnLoopback", "Places", "Site", "SocketBankInWorld", "Tell"]
+
+class StatementKind(NamedTuple):
+    """A bank whose statements are collected: what makes it in a world, its faults, and those that strike everybody."""
+
+    make: Callable[[Site], StatementBank]
+    faults: Mapping[str, FaultKind]
+    unaimed: tuple[str, ...]
+
+
+STATEMENT_BANKS: Final[dict[str, StatementKind]] = {
+    "bochk": StatementKind(BochkInWorld, BOCHK_FAULTS, ("seq_reset", "ftp_down")),
+    "hsbc": StatementKind(HsbcInWorld, HSBC_FAULTS, HSBC_WHOLE),
+    "icbc": StatementKind(IcbcInWorld, ICBC_FAULTS, ICBC_WHOLE_LINES),
+}
+
+__all__ = ["AIRSTAR", "KILL_POINTS", "SOCKET_BANKS", "STATEMENT_BANKS", "WHOLE_LINES", "AirstarInWorld", "BankInWorld",
+           "DeathTraps", "InMemory", "Life", "OnLoopback", "Places", "Site", "SocketBankInWorld", "StatementBank",
+           "StatementKind", "Tell"]

@@ -12,7 +12,7 @@ from core.domain import Market
 from core.storage import Databases
 from emulators.office import Truth
 from emulators.receiving import Line, ReceivingBank
-from scenarios.banks.bank import Life, Site, Tell
+from scenarios.banks.bank import BankInWorld, Life, Site, Tell
 from scenarios.population import BankCard, Customer
 from scenarios.workload import Kind
 
@@ -20,10 +20,10 @@ NO_SUCH_SERVICE, NO_MONEY = -1, -2
 """Codes of `ReceivingInWorld.ask`: the bank does nothing of that kind; the customer has not got the money."""
 
 
-class StatementBank(Protocol):
-    """A statement bank in a world, besides `scenarios.banks.BankInWorld`."""
+class StatementBank(BankInWorld, Protocol):
+    """A statement bank in a world."""
 
-    bank: ReceivingBank
+    bank: Any
 
     def lines(self, life: Life) -> Any:
         """What one core's collector is given to reach the bank."""

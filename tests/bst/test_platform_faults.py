@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,6 +18,7 @@ from platform_world import BANKS, Scene, at_bank
 from emulators.bst.faults import FAULTS
 
 P, B = "primary", "backup"
+PLAIN: Mapping[str, Any] = {}
 BOTH = {"server": "both"}
 RAGES_S, TAKES_S = 300, 2400
 PAID, BACK, STUCK = "paid", "returned", "stuck"
@@ -28,14 +30,14 @@ class Row(NamedTuple):
     """A fault, and what comes of it."""
 
     fault: str
-    given: dict[str, Any] = {}
+    given: Mapping[str, Any] = PLAIN
     over: tuple[str, ...] = (P,)  # the exit servers that were active, in order, until the end
     alerts: tuple[str, ...] = ()
     returned: tuple[str, ...] = ()  # what was not paid
     stuck: tuple[str, ...] = ()  # what waits for people; all else was paid
     fetched: tuple[str, ...] = ()  # kinds of pushes that only the recovery brought; what came behind them may be, too
     sent: int = 1  # how often an instruction was sent at most
-    also: dict[str, Any] = {}  # another fault, to let this one show
+    also: Mapping[str, Any] = PLAIN  # another fault, to let this one show
     sealed: bool = False  # also told in sealed and signed bytes
 
 
@@ -138,7 +140,7 @@ async def rage(scene: Scene, row: Row) -> Ends:
     await asyncio.sleep(60)
     scene.bank.fault(row.fault, for_s=RAGES_S, **row.given)
     if row.also:
-        scene.bank.fault(**{"for_s": RAGES_S} | row.also)
+        scene.bank.fault(**({"for_s": RAGES_S} | dict(row.also)))
     await asyncio.sleep(1)
     task, apply = await scene.withdraw("alice"), await scene.deposit("bob")
     await asyncio.sleep(60)

@@ -1,4 +1,4 @@
-"""What BOCHK's collection writes and asks, on every kind of database: raw rows, entries, cursors, S16 files and records."""
+"""What BOCHK's collection writes and asks, on every kind of database: raw rows, entries, cursors, S16 files."""
 
 from __future__ import annotations
 

@@ -4,6 +4,6 @@
 stand in `cgb`, `scb` and `citi`, imported by whoever opens real lines.
 """
 
-from core.banks.fps.entries import CREDIT_BANKS, CreditReader, CreditLines, Hear
+from core.banks.fps.entries import CREDIT_BANKS, CreditLines, CreditReader, Hear
 
 __all__ = ["CREDIT_BANKS", "CreditLines", "CreditReader", "Hear"]
