@@ -63,6 +63,7 @@ class ReceivingBank:
         self._payers: dict[str, Payer] = {}
         self._by_account: dict[str, Payer] = {}
         self._lines: dict[int, Line] = {}
+        self._ever: list[Line] = []
         self._number = 0
         self._hearers: list[Callable[[Line], None]] = []
         self._broker: dict[str, Account] = {}
@@ -138,6 +139,7 @@ class ReceivingBank:
         line = Line(self._number, self._clock.now_ms(), self.our_accounts[ccy], ccy, amount, credit,
                     self._broker[ccy].balance, self._reference(self._number), name, account, remark, customer)
         self._lines[line.seq] = line
+        self._ever.append(line)
         self._tell("receive" if credit else "charge", line)
         for hear in self._hearers:
             hear(line)
@@ -158,6 +160,10 @@ class ReceivingBank:
         """The lines of one account, or of all, that stand in the statement now, in the bank's order."""
         return (line for line in self._lines.values()
                 if line.seq > after_seq and our_account in (None, line.our_account))
+
+    def ever(self) -> list[Line]:
+        """Every movement of the book as it was booked, whatever the statement shows of it."""
+        return self._ever
 
     def replace(self, line: Line) -> None:
         """Let the statement show a line otherwise (a fault of the bank's); the book does not change."""

@@ -61,6 +61,8 @@ class RunFacts:
         self._sendings: Counter[str] = Counter()
         self._lines: Counter[tuple[str, str, str]] = Counter()
         self._recovered: Counter[str] = Counter()
+        self._entries: dict[int, tuple[str, str, Money]] = {}  # id -> (bank, our account, money) of credits
+        self._matched: dict[int, int] = {}  # Apply -> entry
         self._foreign: Counter[tuple[int, str]] = Counter()
         self._alerts: Counter[tuple[str, str]] = Counter()
         self._contradicted: dict[str, None] = {}
@@ -72,7 +74,8 @@ class RunFacts:
             "procedure": self._on_procedure, "apply": self._on_wish, "task": self._on_wish, "note": self._on_note,
             "alert": self._on_alert, "job": self._on_job, "notify": self._on_notify, "refused": self._on_refused,
             "bank.book": self._on_book, "posting": self._on_posting, "bank.request": self._on_request,
-            "bank.line": self._on_line, "recovery": self._on_recovery}
+            "bank.line": self._on_line, "recovery": self._on_recovery, "statement": self._on_statement,
+            "match": self._on_match}
 
     def __call__(self, event: Event) -> None:
         reader = self._readers.get(event[2])
@@ -135,6 +138,18 @@ class RunFacts:
 
     def _on_recovery(self, event: Event) -> None:
         self._recovered[event[4]["bank"]] += event[4]["injected"]
+
+    def _on_statement(self, event: Event) -> None:
+        data = event[4]
+        if data["dr_cr"] == "C":
+            self._entries[data["flow"]] = (data["bank"], data["account"], (data["ccy"], data["amount"]))
+
+    def _on_match(self, event: Event) -> None:
+        data = event[4]
+        if data["phase"] == "MATCHED":
+            self._matched[data["apply"]] = data["flow"]
+        else:
+            self._matched.pop(data["apply"], None)
 
     def _on_posting(self, event: Event) -> None:
         data = event[4]
@@ -244,6 +259,19 @@ class RunFacts:
             if wish.channel == bank:
                 yield number, wish.status, wish.ref, wish.procedure, wish.money
 
+    def entries(self, bank: str) -> Iterator[tuple[str, str, int]]:
+        """(our account, currency, amount) of every credit entry kept of a bank's statements."""
+        return ((account, *money) for of, account, money in self._entries.values() if of == bank)
+
+    def matched(self, apply_id: int) -> tuple[int, Money] | None:
+        """(entry, its money) that an application was matched with."""
+        flow = self._matched.get(apply_id)
+        return None if flow is None else (flow, self._entries[flow][2])
+
+    def money(self, biz: str, procedure: int) -> Money:
+        """Currency and amount of a Procedure."""
+        return self._procedures[biz][procedure].money
+
     def instructed(self) -> Iterator[tuple[int, str, list[str], Money]]:
         """(id, state, references, money) of every withdrawal Procedure for which a bank instruction exists."""
         for procedure, refs in self._refs.items():
@@ -251,7 +279,7 @@ class RunFacts:
             yield procedure, flow.state, refs, flow.money
 
     def contradicted(self, subject: str) -> bool:
-        """Whether an alert says that the bank contradicts what a person decided; a machine decides by the bank's word."""
+        """Whether an alert says that the bank contradicts what a person decided; a machine goes by the bank's word."""
         return subject in self._contradicted and subject in self._decided
 
     def alerts(self, rule: str | None, severity: str | None) -> int:

@@ -12,7 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from scenarios.schema import MAX_MINOR, Holding, NamedCustomer, Names, Population, Scenario
+from scenarios.schema import (
+    MAX_MINOR,
+    Deposits,
+    Holding,
+    NamedCustomer,
+    Names,
+    Population,
+    Recorded,
+    RecordedDeposit,
+    Scenario,
+)
 
 Streams = Callable[[str], random.Random]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 from sqlalchemy import func, select
 
+from core.clock import MS_PER_DAY
 from core.domain import JobState
 from core.storage import Statement
 from core.storage.assets import balance
@@ -49,6 +50,11 @@ TRANSFERS = Statement(select(bst_transfer.c.transfer_ref).order_by(bst_transfer.
 PUSHED_DEPOSITS = Statement(select(bst_push.c.transfer_ref).where(bst_push.c.kind == "DEPOSIT")
                             .order_by(bst_push.c.bank, bst_push.c.push_seq))
 
+Money3 = tuple[str, str, int]
+"""(our account, currency, minor units)."""
+TRANSFERRED = {"receive", "charge", "refund_receive"}
+"""Operations of a bank's book on our accounts there that nobody but the customer or the bank began."""
+
 # Statuses of an Apply under which the bank may have collected although we have not credited.
 _COLLECTED_NOT_CREDITED = ("INIT", "CREDITING", "REJECTED")
 
@@ -56,7 +62,7 @@ _COLLECTED_NOT_CREDITED = ("INIT", "CREDITING", "REJECTED")
 async def reconcile(world: World) -> list[Finding]:
     """Everything that does not fit; empty when all is well."""
     return [*await _databases(world), *await _totals(world), *_deposits(world), *_withdrawals(world),
-            *await _strangers(world)]
+            *await _strangers(world), *_statements(world), *_matches(world)]
 
 
 async def _totals(world: World) -> list[Finding]:
@@ -82,7 +88,7 @@ async def _strangers(world: World) -> list[Finding]:
     """Movements at the banks under references that our books do not know. A reference is known from its Apply, or from
     the Procedure that gave the instruction; while its job is not done, from the job. Of a socket bank we also know what
     we have noted as a transfer, and the deposits that it told us of, credited or not; what it could not tell us yet is
-    under way."""
+    under way. What customers transferred by themselves is compared by `_statements`."""
     facts, primary = world.facts, world.databases.primary
     known = dict.fromkeys(ref for bank in world.banks for _, _, ref, _, _ in facts.applied(bank))
     known |= dict.fromkeys(ref for _, _, refs, _ in facts.instructed() for ref in refs)
@@ -90,6 +96,7 @@ async def _strangers(world: World) -> list[Finding]:
     for table in (TRANSFERS, PUSHED_DEPOSITS):
         known |= dict.fromkeys(row[0] for row in await primary.all(table, {}))
     known |= dict.fromkeys(ref for bank in world.banks.values() for ref in bank.untold())
+    known |= dict.fromkeys(ref for ref in facts.references() if set(facts.effects(ref)) <= TRANSFERRED)
     return [("one_bank_effect", f"the bank did {' and '.join(facts.effects(ref))} under {ref}, which our books do not "
              "know", "run") for ref in facts.references() if ref not in known]
 
@@ -112,7 +119,7 @@ async def _databases(world: World) -> list[Finding]:
 
 
 def _deposits(world: World) -> Iterator[Finding]:
-    applied = (one for bank in world.banks for one in world.facts.applied(bank))
+    applied = (one for bank in world.bst for one in world.facts.applied(bank))
     for apply_id, status, ref, procedure, money in applied:
         done = world.facts.effects(ref)
         kept = "collect" in done and "refund_collect" not in done
@@ -124,6 +131,43 @@ def _deposits(world: World) -> Iterator[Finding]:
         given_up = status == "REJECTED" and procedure is None
         if kept and (given_up or status not in (*_COLLECTED_NOT_CREDITED, "DONE")):
             yield "books_agree", f"the bank keeps {ref}; A{apply_id} is {status}", subject
+
+
+def _statements(world: World) -> Iterator[Finding]:
+    """Our entries against the bank's own lines, by account, currency and amount: none of ours that the bank never had,
+    none twice, and none of the bank's that has not reached us after a day."""
+    late_ms = world.clock.now_ms() - MS_PER_DAY
+    for bank, receiver in world.receivers.items():
+        kept = Counter(world.facts.entries(bank))
+        booked, old = Counter[Money3](), Counter[Money3]()
+        for line in receiver.bank.ever():
+            if line.credit:
+                booked[line.our_account, line.ccy, line.amount] += 1
+                old[line.our_account, line.ccy, line.amount] += line.booked_ms < late_ms
+        for what in (kept - booked) or ():
+            yield "books_agree", f"{bank}: {kept[what]} entries of {what}, the bank booked {booked[what]}", "run"
+        for what in (old - kept) or ():
+            yield "books_agree", f"{bank}: the bank booked {old[what]} of {what} a day ago, we have {kept[what]}", "run"
+
+
+def _matches(world: World) -> Iterator[Finding]:
+    """A standard deposit is credited by exactly one entry, with its amount, and no entry credits two."""
+    facts = world.facts
+    used: dict[int, int] = {}
+    for bank in world.receivers:
+        for apply_id, status, _, procedure, _ in facts.applied(bank):
+            if status != "DONE" or procedure is None:
+                continue
+            found = facts.matched(apply_id)
+            if found is None:
+                yield "books_agree", f"A{apply_id} is credited, and no entry belongs to it", f"P{procedure}"
+                continue
+            flow, money = found
+            if flow in used:
+                yield "books_agree", f"entry F{flow} credits both A{used[flow]} and A{apply_id}", f"P{procedure}"
+            used[flow] = apply_id
+            if money != facts.money("cash_deposit", procedure):
+                yield "books_agree", f"A{apply_id} is credited with another amount than F{flow} shows", f"P{procedure}"
 
 
 def _withdrawals(world: World) -> Iterator[Finding]:

@@ -594,8 +594,8 @@ class WithdrawalFlow(Flow):
 
 
 class Movement(Strict):
-    """One deposit or withdrawal. ``by: bank``: the customer began it at the bank; at a statement bank that is a transfer
-    that no application announces. Market: the currency's home.
+    """One deposit or withdrawal. ``by: bank``: the customer began it at the bank; at a statement bank that is a
+    transfer that no application announces. Market: the currency's home.
 
     Of a deposit at a statement bank only: ``transfers``, what is really transferred (0: nothing), where that is not
     ``amount``; ``payer``, the name that the statement shows ("" for none), where it is not the customer's; ``after``,

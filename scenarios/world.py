@@ -256,8 +256,8 @@ class World:
     def _pay(self, bank: StatementBank, customer: Customer, ccy: str, amount: int, payer: str | None) -> None:
         if bank.pay(customer, ccy, amount, payer_name=payer) is None:
             self.trace.emit("refused", f"U{customer.uid}", {
-                "operation": "TransferAtBank", "code": "NO_MONEY", "detail": f"{bank.name}: the account does not bear it",
-                "operator": f"user_{customer.uid}"})
+                "operation": "TransferAtBank", "code": "NO_MONEY", "operator": f"user_{customer.uid}",
+                "detail": f"{bank.name}: the account does not bear it"})
 
     def _override(self, override: Any) -> None:
         self._keep(self._decide_day(override))

@@ -1,7 +1,7 @@
 """An adapter of a bank that tells numbered items: whole lists, page by page, in our words.
 
-* Everything here is reading: silence (`OutcomeUnknown`) and an answer that cannot be used (`BankFault`) end the pull, and
-  the next one asks again after the same number.
+* Everything here is reading: silence (`OutcomeUnknown`) and an answer that cannot be used (`BankFault`) end the pull,
+  and the next one asks again after the same number.
 * A page that leads nowhere (more to come, and no number further) is a fault of the bank's, and so is a list of more
   pages than allowed.
 * An item that cannot be an entry of ours is told with why; the others are good.

@@ -97,6 +97,10 @@ class Calendars:
         """The bank's own maintenance under way, or the next (B-17). It is no gate of dispatch."""
         return self._at(t_ms).maintenance(bank, t_ms)
 
+    def in_maintenance(self, bank: str, t_ms: int) -> bool:
+        """Whether the bank's own maintenance is under way; never at a bank of which no window is known (B-17)."""
+        return self._at(t_ms).in_maintenance(bank, t_ms)
+
     def batch_date(self, t_ms: int) -> int:
         """The business day (yyyymmdd) whose file batch takes a withdrawal: before 11:00 today, else the next (A-53)."""
         return yyyymmdd(date.fromordinal(self._at(t_ms).batch_day(t_ms)))

@@ -205,6 +205,11 @@ class KnownCalendar:
         gate = named(self._maintenance, bank, "maintenance window").at(t_ms)
         return Maintenance(gate.open, gate.opens_ms, gate.closes_ms)
 
+    def in_maintenance(self, bank: str, t_ms: int) -> bool:
+        """Whether a bank's maintenance is under way; a bank of which no window is known never is."""
+        window = self._maintenance.get(bank)
+        return window is not None and window.at(t_ms).open
+
     def batch_day(self, t_ms: int) -> int:
         """Ordinal of the business day whose batch takes a withdrawal submitted at a moment (A-53)."""
         today = day_of(t_ms)

@@ -100,7 +100,7 @@ class NumberedCollector:
 
     async def pull(self) -> int:
         """Take what the bank has after the cursor; the number of entries that are new."""
-        if self._room.calendars.maintenance(self.bank, self._room.clock.now_ms()).under_way:
+        if self._room.calendars.in_maintenance(self.bank, self._room.clock.now_ms()):
             return 0
         try:
             told = await self._source.after(self.cursor)
@@ -149,12 +149,13 @@ class NumberedCollector:
 
     # The bank calls
 
-    async def heard(self, credit: Credit) -> None:
-        """The bank tells of one credit by itself; it is kept when this returns."""
+    async def heard(self, credit: Credit) -> bool:
+        """The bank tells of one credit by itself; it is kept, or told as refused, when this returns."""
         self._room.trace.emit("bank.push", credit.reference, {
             "bank": self.bank, "message": "credit", "ref": credit.reference, "push_seq": credit.number, "code": 0})
         async with self._taking:
             await self._keep(self._readable([Item(credit.number, self._terms.read(credit))]), WEBHOOK)
+        return True
 
     # Keeping
 

@@ -4,9 +4,9 @@ Rules of the protocol, before any code:
 
 * ``GET /fps/v1/credits?after=N&limit=M`` (O), with ``Authorization: Bearer`` and a JWT (RFC 7519) whose claims are
   ``iss`` (our client id), ``iat`` (seconds), ``jti`` (never used twice) and ``htu`` (path and query string).
-* An answer is a JWS in compact form (RFC 7515) with the claims ``rqi`` (the request's ``jti``) and ``credits``, ``last``,
-  ``more``, or ``error``: a refusal. Both are HS256 with the secret that both sides have agreed upon; a token that names
-  another algorithm, ``none`` among them, is refused.
+* An answer is a JWS in compact form (RFC 7515) with the claims ``rqi`` (the request's ``jti``) and ``credits``,
+  ``last``, ``more``, or ``error``: a refusal. Both are HS256 with the secret that both sides have agreed upon; a token
+  that names another algorithm, ``none`` among them, is refused.
 
 The codec has no clock, socket or entropy. Whatever bytes come in, only `WireError` and its kinds come out.
 """

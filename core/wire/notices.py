@@ -1,9 +1,11 @@
 """Notification mailbox codec: JSON lines, one incoming transfer each (gaps.md B-44; STMT-11).
 
-    {"no":12,"bank":"dbs","ref":"DBS000000000012","ccy":"HKD","amount":"1000.00","name":"CHAN TAI MAN","last4":"4321","time":"2026-03-12T09:30:01+08:00"}
+    {"no":12,"bank":"dbs","ref":"DBS000000000012","ccy":"HKD","amount":"1000.00","name":"CHAN TAI MAN",
+     "last4":"4321","time":"2026-03-12T09:30:01+08:00"}     (on one line)
 
-* ``bank``, ``ref``, ``ccy``, ``amount``, ``name``, ``last4`` and ``time`` are those of B-44; ``no`` is the notification's number
-  in its mailbox, from 1 without gaps. In a file that somebody hands over ``no`` may be missing. What is more is ignored.
+* ``bank``, ``ref``, ``ccy``, ``amount``, ``name``, ``last4`` and ``time`` are those of B-44; ``no`` is the notification's
+  number in its mailbox, from 1 without gaps. In a file that somebody hands over it may be missing. What is more is
+  ignored.
 * Each line stands for itself: one that cannot be read is told with its line and why, and the others are good.
 * Currency: HKD, USD, CNH (or CNY, as banks write it). ``time`` has an offset. An amount is more than nothing.
 

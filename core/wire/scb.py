@@ -6,11 +6,11 @@ Rules of the protocol, before any code:
 * A call is gRPC-Web's unary call over HTTP/1.1 (P): ``POST /scb.fps.v1.ScbFps/ScbFpsCredits``, its body one frame:
   flag 0, length (4 bytes), message. The answer is a frame with the message and a frame with flag 0x80 that holds the
   trailers as ``name:value CR LF``; ``grpc-status`` 0 is success. Compression (flag 1) is not used.
-* Metadata of a call (O): ``scb-client``, ``scb-time`` (seconds), ``scb-request`` (never used twice), ``scb-sign``: base64
-  of an Ed25519 signature over ``request LF time LF client LF`` and the body. The trailer ``scb-sign`` of an answer is
-  over ``request LF`` and the message: no answer serves for another call.
-* The webhook (O) is a POST with ``CreditNotice``, ``x-scb-time`` (seconds) and ``x-scb-sign``: Ed25519 over ``time LF`` and
-  the body. A notice that is too old is refused; one that comes again is known by its credit's reference.
+* Metadata of a call (O): ``scb-client``, ``scb-time`` (seconds), ``scb-request`` (never used twice), ``scb-sign``:
+  base64 of an Ed25519 signature over ``request LF time LF client LF`` and the body. The trailer ``scb-sign`` of an answer
+  is over ``request LF`` and the message: no answer serves for another call.
+* The webhook (O) is a POST with ``CreditNotice``, ``x-scb-time`` (seconds) and ``x-scb-sign``: Ed25519 over ``time LF``
+  and the body. A notice that is too old is refused; one that comes again is known by its credit's reference.
 
 HTTP/2 frames are not spoken: grpcio's C core brings threads and a clock of its own, and grpclib reads the machine's
 clock for deadlines, so neither runs in virtual time. gRPC-Web carries the same messages over any HTTP line.

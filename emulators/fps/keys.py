@@ -43,7 +43,8 @@ class ScbKeys(NamedTuple):
 
 def cgb_keys(sm2: Sm2, entropy: Entropy) -> CgbKeys:
     """New keys of CGB's interface."""
-    return CgbKeys(*(sm2.key_pair(entropy) for _ in range(3)), sm4=entropy(SM4_BYTES))
+    ours, bank, stranger = (sm2.key_pair(entropy) for _ in range(3))
+    return CgbKeys(ours, bank, stranger, entropy(SM4_BYTES))
 
 
 def scb_keys(entropy: Entropy) -> ScbKeys:

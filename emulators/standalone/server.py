@@ -128,7 +128,7 @@ class BankServer:
     def _in_maintenance(self, ms: int) -> bool:
         if self._options.always_open:
             return False
-        return self._asked(lambda: self._calendars.maintenance(self._options.bank, ms).under_way)
+        return self._asked(lambda: self._calendars.in_maintenance(self._options.bank, ms))
 
     def _asked(self, ask: Callable[[], bool]) -> bool:
         """The end of the calendars is the end of the server, whoever came to it."""

@@ -97,7 +97,7 @@ class Site:
 
     def in_maintenance(self, bank: str) -> Callable[[int], bool]:
         """The bank's own maintenance."""
-        return lambda ms: self.calendars.maintenance(bank, ms).under_way
+        return lambda ms: self.calendars.in_maintenance(bank, ms)
 
 
 class LifeEndpoint:

@@ -110,7 +110,7 @@ faults:
   - {{at: "11:48", inject: cmb.sequence_gap, times: 1, with: {{message: result}}}}
   - {{at: "11:48", inject: cmbc.bad_signature, times: 1, with: {{message: result}}}}
   - {{at: "11:52", inject: core.kill, times: 1, with: {{at: "push:CmbResult", restart_after: 5s}}}}
-  - {{at: "11:56", inject: core.kill, times: 1, with: {{at: "ack:MsCredit", restart_after: 45s}}}}
+  - {{at: "11:54", inject: core.kill, times: 1, with: {{at: "ack:MsCredit", restart_after: 45s}}}}
 expect:
   - {{that: deposits, state: open, equals: 0}}
   - {{that: withdrawals, state: open, equals: 0}}

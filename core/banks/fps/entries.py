@@ -12,8 +12,8 @@ from core.wire.fps import Credit, Payee, to_json
 
 CREDIT_BANKS: Final = ("cgb", "scb", "citi")
 
-Hear = Callable[[Credit], Awaitable[None]]
-"""A credit of which the bank tells by itself; it is kept when this returns."""
+Hear = Callable[[Credit], Awaitable[bool]]
+"""A credit of which the bank tells by itself; true once it is kept, false if nobody keeps it (any more)."""
 
 
 class CreditLines(NamedTuple):

@@ -39,7 +39,8 @@ class ScbExchange:
 
 
 def webhook(path: str, hear: Hear, bank_key: Ed25519PublicKey, clock: Clock, max_skew_ms: int) -> ASGIApp:
-    """Our HTTP endpoint for the bank's notices; 200 once the credit is kept, 401 for what is not the bank's."""
+    """Our HTTP endpoint for the bank's notices; 200 once the credit is kept, 503 if it is not, 401 for
+    what is not the bank's."""
 
     async def noticed(http: Request) -> Response:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in http.scope["headers"]}
@@ -47,8 +48,7 @@ def webhook(path: str, hear: Hear, bank_key: Ed25519PublicKey, clock: Clock, max
             credit = parse_notice(headers, await _body(http), clock.now_ms(), max_skew_ms, bank_key)
         except WireError as refused:
             return PlainTextResponse(refused.code, 400 if isinstance(refused, Malformed) else 401)
-        await hear(credit)
-        return PlainTextResponse("OK", 200)
+        return PlainTextResponse("OK", 200) if await hear(credit) else PlainTextResponse("LATER", 503)
 
     return Starlette(routes=[Route(path, noticed, methods=["POST"])])
 
