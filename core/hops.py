@@ -64,17 +64,17 @@ class Hop:
     ``quiet``: nothing new was found; the block says so.
     """
 
-    __slots__ = ("_before", "_began_us", "_kept", "_outer", "_trace", "call", "number", "quiet", "service", "tables",
+    __slots__ = ("_before", "_began_us", "_ended", "_trace", "_whole", "call", "number", "quiet", "service", "tables",
                  "trace_id")
 
     def __init__(self, trace: Trace, call: str, service: str, of: str | None = None) -> None:
-        self._trace, self.call, self.service = trace, call, service
-        self._before = _under_way.get()
-        self._outer = self._before if of is None else None
-        self.trace_id: str = of or (self._outer.trace_id if self._outer is not None else "")
+        before = _under_way.get()
+        self._trace, self.call, self.service, self._before = trace, call, service, before
+        self._whole = whole = before if of is None else None
+        self.trace_id: str = of or (whole.trace_id if whole is not None else "")
+        self._ended: list[dict[str, Any]] | None = None  # parts that have ended while nobody knew whose they are
         self.tables: dict[str, None] = {}
         self.quiet = False
-        self._kept: list[dict[str, Any]] = []
 
     def __enter__(self) -> Hop:
         trace = self._trace
@@ -87,32 +87,33 @@ class Hop:
                  traceback: TracebackType | None) -> None:
         if kind is GeneratorExit:  # a coroutine that is thrown away, outside its task
             return
-        outer = self._outer
+        whole = self._whole
         _under_way.set(self._before)
-        self._before = self._outer = None  # who remembers this hop must not remember all that came before
-        if (outer is None and not self.trace_id) or (self.quiet and not self._trace.polls):
+        self._before = self._whole = None  # who remembers this hop must not remember all that came before
+        if (self.quiet and not self._trace.polls) or (whole is None and not self.trace_id):
             return
-        if outcome := "ok" if kind is None else _outcome(kind):
-            self._kept.append({
-                "hop": self.number, "in": outer.number if outer is not None else None, "service": self.service,
+        outcome = "ok" if kind is None else _outcome(kind)
+        if outcome:
+            (whole or self).tell(self._ended, {
+                "hop": self.number, "in": whole.number if whole is not None else None, "service": self.service,
                 "call": self.call, "tables": list(self.tables), "began_us": self._began_us,
                 "us": self._trace.now_us() - self._began_us, "outcome": outcome})
-            (self if outer is None else outer).tell(self._kept)
 
-    def tell(self, ended: list[dict[str, Any]]) -> None:
-        """Of hops that are this one or part of it and have ended; kept until it is known what they were done for."""
+    def tell(self, before: list[dict[str, Any]] | None, last: dict[str, Any]) -> None:
+        """What has ended here; it is kept until it is known for whom it was done."""
         if not self.trace_id:
-            self._kept += ended
+            self._ended = [*(self._ended or ()), *(before or ()), last]
             return
-        for data in ended:
+        for data in before or ():
             self._trace.emit("hop", self.trace_id, data)
+        self._trace.emit("hop", self.trace_id, last)
 
     def belongs_to(self, trace_id: str) -> None:
         """Found out what this is done for; so is what it is a part of."""
         hop: Hop | None = self
         while hop is not None and not hop.trace_id:
             hop.trace_id = trace_id
-            hop = hop._outer
+            hop = hop._whole
 
 
 def _outcome(kind: type[BaseException]) -> str:
@@ -142,9 +143,9 @@ def tell_exchange(trace: Trace, bank: str, message: str, began_us: int, outcome:
     hop = _under_way.get()
     if hop is not None and (outcome != "PENDING" or trace.polls):
         trace.hops += 1
-        hop.tell([{
+        hop.tell(None, {
             "hop": trace.hops, "in": hop.number, "service": LINES[bank], "call": f"{bank}.{message}", "tables": [],
-            "began_us": began_us, "us": trace.now_us() - began_us, "outcome": outcome}])
+            "began_us": began_us, "us": trace.now_us() - began_us, "outcome": outcome})
 
 
 def trace_of(names: Mapping[str, Any]) -> str:

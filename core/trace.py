@@ -43,6 +43,7 @@ KINDS: dict[str, str] = {
     "bank.line": "a connection to a bank's exit server became active, was lost, or did not come about",
     "bank.gate": "a bank's service window opened or closed",
     "job": "a job was queued, ran, was repeated or ended",
+    "card": "a customer's bank card was bound, verified, frozen or unbound",
     "hop": "a service did something for the deposit or withdrawal with this trace id",
     "fault": "an injected fault began or ended",
     "staff": "a member of staff acted",

@@ -35,6 +35,11 @@ Approve = Callable[[int, str, str], Coroutine[Any, Any, str]]
 """The button that passes an approval step: (Task, step, operator) -> name of the reply's code."""
 
 
+Match = Callable[[str, int, str], Coroutine[Any, Any, str]]
+"""Look at a statement entry that found no application by itself, and match it if one application is plainly meant:
+(bank, entry, operator) -> name of the reply's code, or what there was to see."""
+
+
 class Telephone(Protocol):
     """The bank's back office at the other end of the line; ``title``: the bank as people call it."""
 
@@ -68,12 +73,13 @@ class Staff:
     def __init__(
         self, loop: SimLoop, clock: Clock, team: Team, console: Console, telephones: Mapping[str, Telephone],
         office_opens: Callable[[int], int], stream: Callable[[str], random.Random], approve: Approve | None = None,
+        match: Match | None = None,
     ) -> None:
         """``telephones``: by bank. ``office_opens(ms)``: ``ms`` itself in office hours, else the moment the office
-        opens next. ``approve``: without it nobody approves Tasks."""
+        opens next. ``approve``: without it nobody approves Tasks; ``match``: without it nobody matches by hand."""
         self._loop, self._env, self._clock, self._team = loop, loop.env, clock, team
         self._console, self._telephones, self._office_opens = console, telephones, office_opens
-        self._approve = approve
+        self._approve, self._match = approve, match
         self._review_draw, self._transfer_draw = stream("staff.review"), stream("staff.transfer")
         self._inquiry_draw, self._handling_draw = stream("staff.inquiry"), stream("staff.handling")
         self._reviewers = simpy.Resource(self._env, max(team.reviewers, 1))
@@ -86,6 +92,8 @@ class Staff:
             self._on_procedure(data)
         elif kind == "task" and data.get("waits"):
             self._on_waiting_task(data["task"], data["step"])
+        elif kind == "reminder" and data["candidates"] and data["count"] == 1:
+            self._on_reminder(data["bank"], data["flow"])
         elif kind == "alert" and data["phase"] == "raised" and self._team.supervisors:
             self._on_alert(data["rule"], data["key"])
 
@@ -103,6 +111,13 @@ class Staff:
             operator = _APPROVERS.get(step, "staff_1001")
             self._begin(self._work(self._reviewers, self._drawn(self._review_draw, self._team.review_s),
                                    lambda: approve(task, step, operator)))
+
+    def _on_reminder(self, bank: str, flow: int) -> None:
+        """Money at the bank whose owner a person may see at a glance."""
+        match = self._match
+        if match is not None and self._team.reviewers:
+            self._begin(self._work(self._reviewers, self._drawn(self._review_draw, self._team.review_s),
+                                   lambda: match(bank, flow, "staff_1001")))
 
     def _on_procedure(self, data: Mapping[str, Any]) -> None:
         procedure: int = data["id"]

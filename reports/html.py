@@ -548,7 +548,7 @@ def _hops(page: Page, trace: str) -> str:
     shown = hops if len(hops) <= HOPS_SHOWN else [*hops[:half], *hops[-half:]]
     rows: list[list[Cell]] = [
         [clock_ms(hop.t_us, page.day), hop.service,
-         Html(f'<span class=i{min(hop.depth, 4)}>{text(hop.call, 60)}</span>'), hop.tables,
+         Html(f'<span class=i{min(hop.depth, 4)}>{text(hop.call, 60)}</span>'), ", ".join(hop.tables),
          "" if hop.outcome in ("ok", "") else hop.outcome.lower(), duration(hop.us)] for hop in shown]
     services = len({hop.service for hop in hops})
     more = len(hops) - len(shown) + page.model.hops_left_out(trace)

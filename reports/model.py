@@ -36,7 +36,7 @@ WIDTHS_S = (60, 300, 900, 3_600, 14_400, 86_400)
 """Bucket widths, each a multiple of the one before: widening is adding up."""
 _HKT_US = 8 * 3_600 * US_PER_S
 _FIELDS = 5
-_HOP_FIELDS = 8
+_HOP_FIELDS = 5
 
 
 def percentile(ordered: array[int] | list[int], share: float) -> int:
@@ -81,7 +81,7 @@ class Hop(NamedTuple):
     depth: int  # how many others it is part of
     service: str
     call: str
-    tables: str
+    tables: tuple[str, ...]
     outcome: str
 
 
@@ -321,6 +321,7 @@ class RunModel:
         self._texts: list[str] = [""]
         self._wishes: dict[str, tuple[int, str]] = {}
         self._hops: dict[str, array[int]] = {}
+        self._hop_kinds: dict[tuple[str, ...], int] = {}
         self._hops_left_out: Counter[str] = Counter()
         self._starts: dict[int, int] = {}
         self._job_states: dict[str, str] = {}
@@ -460,20 +461,21 @@ class RunModel:
         elif len(kept) >= HOPS_KEPT * _HOP_FIELDS:
             self._hops_left_out[trace] += 1
             return
-        word = self._word
-        kept.extend((data["began_us"], data["hop"], data["in"] or 0, data["us"], word(data["service"]),
-                     word(data["call"]), word(", ".join(data["tables"])), word(data["outcome"])))
+        words = (data["service"], data["call"], data["outcome"], *data["tables"])
+        kind = self._hop_kinds.setdefault(words, len(self._hop_kinds))
+        kept.extend((data["began_us"], data["hop"], data["in"] or 0, data["us"], kind))
 
     def hops(self, trace: str) -> list[Hop]:
         """The hops under a trace id in the order in which they began."""
-        kept, texts = self._hops.get(trace, ()), self._texts
+        kept, kinds = self._hops.get(trace, ()), list(self._hop_kinds)
         places = sorted(range(0, len(kept), _HOP_FIELDS), key=lambda at: (kept[at], kept[at + 1]))
         depths: dict[int, int] = {}
         told = []
         for at in places:
-            t_us, number, outer, us, *words = kept[at:at + _HOP_FIELDS]
-            depths[number] = depths[outer] + 1 if outer in depths else 0
-            told.append(Hop(t_us, us, depths[number], *(texts[word] for word in words)))
+            t_us, number, whole, us, kind = kept[at:at + _HOP_FIELDS]
+            depths[number] = depths[whole] + 1 if whole in depths else 0
+            service, call, outcome, *tables = kinds[kind]
+            told.append(Hop(t_us, us, depths[number], service, call, tuple(tables), outcome))
         return told
 
     def hops_left_out(self, trace: str) -> int:

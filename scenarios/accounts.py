@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.accounts import CardHolder
+from core.accounts import CardHolder, CustomerNames
 from core.assets import RiskControl
 from scenarios.population import Customer
 from scenarios.schema import Names
@@ -24,7 +24,7 @@ def holder_of(customer: Customer, bank: str, names: Names) -> CardHolder:
 
 
 class CustomerAccounts:
-    """Implements `core.accounts.Accounts`."""
+    """Implements `core.accounts.Accounts`, and `core.accounts.Customers` under the platform's own card room."""
 
     def __init__(self, customers: Sequence[Customer], names: Names, risk_control: RiskControl) -> None:
         self._by_uid = {customer.uid: customer for customer in customers}
@@ -41,6 +41,16 @@ class CustomerAccounts:
         customer = self._by_uid.get(uid)
         return (customer is not None and bank in customer.cards and customer.cards[bank].number == card_no
                 and (bank, card_no) not in self._unbound)
+
+    async def has_bound(self, uid: int, bank: str, card_no: str) -> bool:
+        return await self.owns_card(uid, bank, card_no)
+
+    async def verify_card(self, uid: int, bank: str, card_no: str) -> bool:  # noqa: ARG002 - verified from the start
+        return False
+
+    async def names(self, uid: int) -> CustomerNames | None:
+        customer = self._by_uid.get(uid)
+        return CustomerNames(customer.name) if customer is not None else None
 
     async def settled_cash(self, trade_acc_id: int, ccy: str) -> int:
         return (await self._risk.balances(trade_acc_id, ccy)).available

@@ -399,7 +399,8 @@ class World:
                     seconds(wanted.review, "sim.staff.review_s"), seconds(wanted.transfer, "sim.staff.transfer_s"),
                     seconds(None, "sim.staff.inquiry_s"), seconds(None, "sim.staff.handling_s"),
                     values["sim.staff.forgotten_share"] if wanted.forgets is None else wanted.forgets)
-        return Staff(self.loop, self.clock, team, self, self.banks, self._office_opens, self.streams, self.approve)
+        return Staff(self.loop, self.clock, team, self, self.banks, self._office_opens, self.streams, self.approve,
+                     self.match_by_hand)
 
     def _office_opens(self, ms: int) -> int:
         gate = self.calendars.bank_gate("ops_approval", ms)
@@ -432,6 +433,18 @@ class World:
         """Pass the step of a Task that waits for people; the request id makes a repetition harmless."""
         made = await self._served(lambda core: core.withdrawals.approve(
             task, step, Actor(operator, Role.FRONTLINE), f"{operator}-T{task}-{step}"))
+        return made.code.name if isinstance(made, Refusal) else Code.OK.name
+
+    async def match_by_hand(self, bank: str, flow: int, operator: str) -> str:
+        """Match an entry with the application that fits best, if none fits as well: else it is left for others."""
+        by = Actor(operator, Role.FRONTLINE)
+        found = await self._served(lambda core: core.matching.manual.candidates(bank, flow, by))
+        if isinstance(found, Refusal):
+            return found.code.name
+        if not found or (len(found) > 1 and len(found[0].fails) == len(found[1].fails)):
+            return "NOT_CERTAIN"
+        made = await self._served(lambda core: core.matching.manual.match(
+            f"{operator}-F{flow}", bank, flow, found[0].wish, by, "plainly this application"))
         return made.code.name if isinstance(made, Refusal) else Code.OK.name
 
     async def query_bank(self, apply_id: int, operator: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
-from core.clock import US_PER_MS, Clock, hkt
+from core.clock import US_PER_MS, Clock
 from core.errors import BankFault, OutcomeUnknown
 from core.statement import Entry
 from core.trace import Trace
@@ -89,8 +89,7 @@ class NumberedBank:
     def _request_id(self) -> str:
         """Never again, not even after a restart."""
         self._number = (self._number + 1) % _IDS_PER_S
-        now_ms = self._clock.now_ms()
-        return f"{hkt(now_ms):%Y%m%d%H%M%S}{now_ms % 1000:03d}{self._number:03d}"
+        return f"{self._clock.now_ms()}-{self._number:03d}"
 
     def _tell(self, began_us: int, outcome: str, detail: str) -> None:
         self._trace.emit("bank.reply", self._bank, {

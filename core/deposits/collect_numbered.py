@@ -170,13 +170,16 @@ class NumberedCollector:
 
     async def _keep(self, entries: Sequence[Entry], source: str,
                     also: Callable[[Transaction], Awaitable[Any]] | None = None) -> int:
+        told: dict[tuple[str, str], tuple[str, int]] = {}
         for entry in entries:
-            await self._compare(entry)
+            await self._compare(entry, told)
         return (await self._room.statements.take(self.bank, entries, source, also)).accepted
 
-    async def _compare(self, entry: Entry) -> None:
+    async def _compare(self, entry: Entry, told: dict[tuple[str, str], tuple[str, int]]) -> None:
+        """Against what is kept under its reference, or was told before it in the same list."""
         row = await self._room.db.first(KEPT[self.bank], {"account": entry.our_account, "ref": entry.bank_ref})
-        if row is not None and tuple(row) != (entry.ccy, entry.amount):
+        first = told.setdefault((entry.our_account, entry.bank_ref), (entry.ccy, entry.amount))
+        if (first if row is None else tuple(row)) != (entry.ccy, entry.amount):
             self._refuse(entry.bank_ref, f"{entry.bank_ref}: {entry.ccy} {entry.amount}, which is kept otherwise")
 
     # What is noticed

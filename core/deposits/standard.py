@@ -84,7 +84,7 @@ class StandardDeposits:
             return receiving
         with Hop(self._trace, "deposit.submit", "deposit", of=""):
             with Hop(self._trace, "bankcard.check", CARDS):
-                if not await self._accounts.owns_card(uid, bank, card_no):
+                if not await self._accounts.has_bound(uid, bank, card_no):
                     return Refusal(Code.BLOCKED, f"card {card_no[-4:]} at {bank} is not bound: bind it first")
             async with self._db.transaction() as tx:
                 apply = await self._applications.new(

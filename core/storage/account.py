@@ -13,6 +13,8 @@ from core.storage.columns import code, flag, key, moment, nullable, number, one_
 CARD_STATUSES: Final = (1, 2, 3, 4)
 """1 BINDING, 2 VERIFIED, 3 UNBOUND, 4 FROZEN."""
 
+CERTIFICATE_STATES: Final = ("NEW", "ACCEPTED", "REJECTED")
+
 EDDA_STATUSES: Final = (0, 1, 2, 3, 4, 5)
 """0 INIT, 1 PENDING, 2 ACTIVE, 3 REJECTED, 4 SUSPENDED, 5 CANCELLED."""
 
@@ -22,20 +24,31 @@ class AccountTable(SQLModel, registry=tables()):
 
 
 class BankCard(AccountTable, table=True):
-    """A customer's bank card; binding again makes a new row (B-40)."""
+    """A customer's bank card; binding again makes a new row (B-40).
+
+    ``token`` finds a number without reading it, ``slot`` counts a customer's cards: both are empty once the card is
+    unbound, so that a number has one holder and a customer no more cards than slots."""
 
     __tablename__ = "bank_card"
-    __table_args__ = (one_of("status", CARD_STATUSES), Index(None, "uid"), Index(None, "bank_code", "last4"))
+    __table_args__ = (
+        one_of("status", CARD_STATUSES),
+        UniqueConstraint("bank_code", "token"),
+        UniqueConstraint("uid", "slot"),
+        Index(None, "bank_code", "last4"),
+    )
     id: int | None = key()
     uid: int = number()
     card_no_enc: str = text(255)
+    token: str | None = nullable(text(64))
     last4: str = text(4)
     bank_code: str = text(16)
     card_type: str = text(16, "")
     ccy_list: str = text(32, "")
     holder_name: str = text(140, "")
     status: int = code(1)
+    slot: int | None = nullable(code())
     bound_at: int | None = nullable(moment())
+    verified_by: str = text(16, "")
     unbind_reason: str = text(32, "")
     created_at: int = moment()
     updated_at: int = moment()
@@ -56,14 +69,17 @@ class BankInfo(AccountTable, table=True):
 
 
 class BankCardCertificate(AccountTable, table=True):
-    """A document that proves a card."""
+    """A document that proves a card, and what the person made of it who looked at it."""
 
     __tablename__ = "bank_card_certificate"
-    __table_args__ = (Index(None, "card_id"),)
+    __table_args__ = (one_of("state", CERTIFICATE_STATES), Index(None, "card_id"), Index(None, "state"))
     id: int | None = key()
     card_id: int = number()
     file_id: str = text(64)
     kind: str = text(32)
+    state: str = text(8, "NEW")
+    operator: str = text(32, "")
+    remark: str = text(255, "")
     created_at: int = moment()
     updated_at: int = moment()
 

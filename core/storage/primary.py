@@ -48,6 +48,10 @@ TRANSFER_STATES: Final = ("OPEN", "DONE", "FAILED")
 ICBC_SCRIPTS: Final = ("REFUND", "GHOST", "BALANCE")
 """A refunded statement goes, anomalous statements go, one close_balance is set (tasks-and-monitoring.md §4.2)."""
 REFUND_STATES: Final = ("PENDING_REVERSE", "REVERSED", "SHORTFALL", "NOT_CREDITED")
+CHEQUE_STATES: Final = ("KEYED", "HELD", "CLEARED", "BOUNCED", "REJECTED", "REVERSED")
+"""Keyed by operations; credited and held; free; taken back by the bank; not credited; taken back from the customer."""
+VOUCHER_KINDS: Final = ("jpg", "png", "pdf")
+LIST_ACTIONS: Final = ("ADD", "REMOVE")
 S16_FILE_STATES: Final = ("TAKEN", "REFUSED")
 S16_RECORD_STATES: Final = ("WAITING", "OVERDUE", "DONE", "REFUSED")
 """No statement entry found yet; that was told as an alert; correlated; its reference names no entry."""
@@ -803,6 +807,72 @@ class IcbcScript(PrimaryTable, table=True):
     created_at: int = moment()
 
 
+class Voucher(PrimaryTable, table=True):
+    """An image of a transfer slip or a cheque (gaps.md B-51). ``contents``: base64; ``apply_id``: whose it is, the
+    newest of an application stands in its ``voucher_file_id`` too."""
+
+    __tablename__ = "voucher"
+    __table_args__ = (
+        one_of("kind", VOUCHER_KINDS),
+        Index(None, "uid", "created_at"),
+        Index(None, "created_at"),
+        Index(None, "apply_id"),
+        {"sqlite_with_rowid": False},
+    )
+    file_id: str = text_key(64)
+    uid: int = number()
+    apply_id: int | None = nullable(number())
+    filename: str = text(140)
+    kind: str = text(3)
+    size: int = number()
+    sha256: str = text(64)
+    uploaded_by: str = text(32)
+    contents: str = long_document()
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
+class ChequeDeposit(PrimaryTable, table=True):
+    """A cheque of a customer that operations have keyed (gaps.md B-29): credited under a hold until it is cleared.
+
+    ``clears_on``: yyyymmdd, empty until it has been banked. A cheque is one: (bank of the drawer, number)."""
+
+    __tablename__ = "cheque_deposit"
+    __table_args__ = (
+        one_of("state", CHEQUE_STATES),
+        UniqueConstraint("drawer_bank", "cheque_no"),
+        Index(None, "state", "clears_on"),
+    )
+    id: int | None = key()
+    apply_id: int = number(unique=True)
+    hold_id: str = text(32, unique=True)
+    drawer_bank: str = text(16)
+    cheque_no: str = text(16)
+    state: str = text(8, "KEYED")
+    banked_at: int | None = nullable(moment())
+    clears_on: int | None = nullable(number())
+    operator: str = text(32)
+    remark: str = text(500, "")
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
+class ListChange(PrimaryTable, table=True):
+    """The audit trail of the lists: what was put on one or taken off, by whom and why (gaps.md B-36). Never changed."""
+
+    __tablename__ = "list_change"
+    __table_args__ = (one_of("action", LIST_ACTIONS), Index(None, "list", "created_at"))
+    id: int | None = key()
+    list: str = text(16)
+    action: str = text(8)
+    kind: str = text(8)
+    value: str = text(140)
+    reason: str = text(255)
+    operator: str = text(32)
+    expires_at: int | None = nullable(moment())
+    created_at: int = moment()
+
+
 class ListEntry(PrimaryTable, table=True):
     """An entry of a black or white list (gaps.md B-36); ``value`` is stored normalised."""
 
@@ -862,7 +932,7 @@ class Sequences(PrimaryTable, table=True):
 
 
 METADATA: MetaData = PrimaryTable.metadata
-IMMUTABLE: Final[tuple[str, ...]] = ()
+IMMUTABLE: Final[tuple[str, ...]] = ("list_change",)
 _SHAPES = PrimaryShape.metadata.tables
 
 applys: ShardedTable = by_customer(_SHAPES["applys"], METADATA)
@@ -902,6 +972,9 @@ collect_cursor: Table = METADATA.tables["collect_cursor"]
 bochk_s16_file: Table = METADATA.tables["bochk_s16_file"]
 bochk_s16_record: Table = METADATA.tables["bochk_s16_record"]
 list_entry: Table = METADATA.tables["list_entry"]
+list_change: Table = METADATA.tables["list_change"]
+voucher: Table = METADATA.tables["voucher"]
+cheque_deposit: Table = METADATA.tables["cheque_deposit"]
 calendar_override: Table = METADATA.tables["calendar_override"]
 job_run: Table = METADATA.tables["job_run"]
 sequences: Table = METADATA.tables["sequences"]

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from core.clock import HKT, epoch_ms, hkt
-from core.wire.numbered import MAX_NUMBER, Malformed
+from core.wire.numbered import MAX_NUMBER, TIMES_MS, Malformed
 
 MAX_ITEMS: Final = 200
 """Credits in one answer."""
@@ -64,7 +64,7 @@ def checked(credit: Credit) -> Credit:
         raise Malformed(f"amount {credit.amount[:40]!r}")
     if credit.payee_kind not in Payee.__members__:
         raise Malformed(f"payee kind {credit.payee_kind[:16]!r}")
-    if not -10**14 < credit.time_ms < 10**14 or credit.time_ms % 1_000:
+    if credit.time_ms not in TIMES_MS or credit.time_ms % 1_000:
         raise Malformed(f"time {credit.time_ms}")
     for name, value, most in (("payee", credit.payee, 254), ("name", credit.name, 140),
                               ("payer's account", credit.payer_account, 64), ("remark", credit.remark, 500)):

@@ -3,9 +3,9 @@
     {"no":12,"bank":"dbs","ref":"DBS000000000012","ccy":"HKD","amount":"1000.00","name":"CHAN TAI MAN",
      "last4":"4321","time":"2026-03-12T09:30:01+08:00"}     (on one line)
 
-* ``bank``, ``ref``, ``ccy``, ``amount``, ``name``, ``last4`` and ``time`` are those of B-44; ``no`` is the notification's
-  number in its mailbox, from 1 without gaps. In a file that somebody hands over it may be missing. What is more is
-  ignored.
+* ``bank``, ``ref``, ``ccy``, ``amount``, ``name``, ``last4`` and ``time`` are those of B-44. ``no`` is the number of
+  the notification in its mailbox, from 1 without gaps; in a file that somebody hands over it may be missing. What is
+  more is ignored.
 * Each line stands for itself: one that cannot be read is told with its line and why, and the others are good.
 * Currency: HKD, USD, CNH (or CNY, as banks write it). ``time`` has an offset. An amount is more than nothing.
 
@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 from core.clock import epoch_ms, hkt
 from core.errors import InvalidAmount
 from core.money import parse_wire
-from core.wire.numbered import MAX_NUMBER
+from core.wire.numbered import MAX_NUMBER, TIMES_MS
 
 PATH: Final = "/notifications"
 MAX_ITEMS: Final = 200
@@ -138,8 +138,9 @@ def _moment(said: dict[str, Any]) -> int:
     value = _text(said, "time", 40)
     try:
         found = datetime.fromisoformat(value)
-        if found.tzinfo is None:
-            raise ValueError
-        return epoch_ms(found)
+        at_ms = epoch_ms(found)
     except (ValueError, OverflowError):
-        raise _Wrong(f"time: {value!r} is no time with an offset") from None
+        raise _Wrong(f"time: {value!r} is none") from None
+    if found.tzinfo is None or at_ms not in TIMES_MS:
+        raise _Wrong(f"time: {value!r} has no offset, or another century")
+    return at_ms

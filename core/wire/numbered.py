@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
-MAX_NUMBER: Final = 10**15
+MAX_NUMBER: Final = 10**15 - 1
+TIMES_MS: Final = range(946_684_800_000, 4_102_444_800_000)
+"""The years 2000 to 2099: a bank that names another does not mean it."""
 _NUMBER = re.compile(r"\d{1,15}", re.ASCII)
 _IDENT = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 

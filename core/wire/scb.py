@@ -7,8 +7,8 @@ Rules of the protocol, before any code:
   flag 0, length (4 bytes), message. The answer is a frame with the message and a frame with flag 0x80 that holds the
   trailers as ``name:value CR LF``; ``grpc-status`` 0 is success. Compression (flag 1) is not used.
 * Metadata of a call (O): ``scb-client``, ``scb-time`` (seconds), ``scb-request`` (never used twice), ``scb-sign``:
-  base64 of an Ed25519 signature over ``request LF time LF client LF`` and the body. The trailer ``scb-sign`` of an answer
-  is over ``request LF`` and the message: no answer serves for another call.
+  base64 of an Ed25519 signature over ``request LF time LF client LF`` and the body. An answer's trailer
+  ``scb-sign`` is over ``request LF`` and the message: no answer serves for another call.
 * The webhook (O) is a POST with ``CreditNotice``, ``x-scb-time`` (seconds) and ``x-scb-sign``: Ed25519 over ``time LF``
   and the body. A notice that is too old is refused; one that comes again is known by its credit's reference.
 

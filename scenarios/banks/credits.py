@@ -39,11 +39,11 @@ class CreditBankInWorld(ReceivingInWorld):
         super().__init__(name, TITLES[name], site, bank)
         self._full = site.wire != "messages"
         self._trip = trips(site, name, "sim.credits.link")
-        self._line: MessageLine | FullLine
+        self._line: MessageLine | CgbLine | ScbLine | CitiLine
 
     async def open(self) -> None:
         """The bank answers."""
-        make = {"cgb": CgbLine, SCB: ScbLine, "citi": CitiLine}[self.name] if self._full else MessageLine
+        make = _FULL[self.name] if self._full else MessageLine
         self._line = make(self._site, self.bank, self._trip)
         await self._line.open()
 
@@ -250,3 +250,6 @@ class ScbLine(FullLine):
             return False
         return status == 200
 
+
+_FULL: Final[dict[str, type[CgbLine] | type[ScbLine] | type[CitiLine]]] = {
+    "cgb": CgbLine, SCB: ScbLine, "citi": CitiLine}

@@ -104,7 +104,7 @@ def test_an_amount_that_the_day_list_told_wrongly_is_found_at_day_end(bank: str)
         assert await diffs(scene) == [("AMOUNT_DIFF", reference, 1_000_000, 1_000_001)]
         assert scene.alerts() == ["RECON-01"]
 
-    at_bank(bank, story, start=EVENING)
+    at_bank(bank, story, start=EVENING, planted=True)  # the books do differ: that is what is found
 
 
 LOST: dict[str, dict[str, Any]] = {

@@ -50,6 +50,12 @@ class Cardholders:
     async def owns_card(self, uid: int, bank: str, card_no: str) -> bool:
         return card_no == self.number(uid, bank) and not any(one[:3] == (uid, bank, card_no) for one in self.unbound)
 
+    async def has_bound(self, uid: int, bank: str, card_no: str) -> bool:
+        return await self.owns_card(uid, bank, card_no)
+
+    async def verify_card(self, uid: int, bank: str, card_no: str) -> bool:
+        return False
+
     async def settled_cash(self, trade_acc_id: int, ccy: str) -> int:
         return (await self._rig.core.risk_control.balances(trade_acc_id, ccy)).available
 

@@ -31,6 +31,8 @@ from core.storage.primary import (
     tasks,
 )
 from core.storage.procedure import outbox, proc_info
+from core.trace import Event
+from scenarios.facts import INSTRUCTIONS
 from tests.rig import Rig, play
 
 PROCEDURES = Statement(select(
@@ -88,6 +90,7 @@ class CrashStory:
     start: str = "2026-03-12 10:01"
     settings: dict[str, Any] = field(default_factory=dict)
     bank: str = ""  # of a story at a socket bank
+    like: str = ""  # another story that is the same until the bank is instructed
 
     def play(self, told: Callable[[Rig], Awaitable[Any]]) -> Any:
         """Tell it in a world where it can happen."""
@@ -182,8 +185,8 @@ def _steady(bank: str) -> dict[str, Any]:
     return {f"sim.{bank}.outcome": [[0, 1.0]], f"sim.{bank}.unknown.share": 0.0}
 
 
-def _at(bank: str, name: str, begin: Begin, ends: str, start: str = "2026-03-12 10:01") -> CrashStory:
-    return CrashStory(f"{bank}_{name}", begin, 200, ends, start, _steady(bank), bank)
+def _at(bank: str, name: str, begin: Begin, ends: str, start: str = "2026-03-12 10:01", like: str = "") -> CrashStory:
+    return CrashStory(f"{bank}_{name}", begin, 200, ends, start, _steady(bank), bank, like)
 
 
 DEPOSITED, PAID, REJECTED = "end_ok(deposit_ok)", "end_ok(transfer_done)", "end_reject"
@@ -196,22 +199,25 @@ BEFORE_OPENING = "2026-03-12 06:59"
 SOCKET_STORIES = (
     _at("cmb", "deposit_pushed", _pushed("cmb", "deposit"), DEPOSITED),
     _at("cmb", "deposit", _asked("cmb", "deposit"), DEPOSITED),
-    _at("cmb", "rejected_deposit", _asked("cmb", "deposit", ("reject", {"message": "deposit"})), ""),
+    _at("cmb", "rejected_deposit",
+        _asked("cmb", "deposit", ("reject", {"message": "deposit"})), "", like="cmb_deposit"),
     _at("cmb", "withdrawal", _asked("cmb", "withdraw"), PAID),
-    _at("cmb", "rejected_withdrawal", _asked("cmb", "withdraw", ("reject", {"message": "withdraw"})), REJECTED),
-    _at("cmb", "withdrawal_never_taken_on", _asked("cmb", "withdraw", NEVER), REJECTED),
+    _at("cmb", "rejected_withdrawal",
+        _asked("cmb", "withdraw", ("reject", {"message": "withdraw"})), REJECTED, like="cmb_withdrawal"),
+    _at("cmb", "withdrawal_never_taken_on", _asked("cmb", "withdraw", NEVER), REJECTED, like="cmb_withdrawal"),
     _at("cmb", "deposit_before_opening", _asked("cmb", "deposit"), DEPOSITED, BEFORE_OPENING),
     _at("cmb", "deposit_pushed_at_opening", _pushed("cmb", "deposit"), DEPOSITED, BEFORE_OPENING),
-    _at("cmb", "minus5_and_paid_late", _asked("cmb", "withdraw", LATE), PAID),
-    _at("cmb", "minus5_and_paid_the_second_time", _asked("cmb", "withdraw", LOST), PAID),
-    _at("cmb", "result_minus5_then_0", _asked("cmb", "withdraw", LATER), PAID),
+    _at("cmb", "minus5_and_paid_late", _asked("cmb", "withdraw", LATE), PAID, like="cmb_withdrawal"),
+    _at("cmb", "minus5_and_paid_the_second_time", _asked("cmb", "withdraw", LOST), PAID, like="cmb_withdrawal"),
+    _at("cmb", "result_minus5_then_0", _asked("cmb", "withdraw", LATER), PAID, like="cmb_withdrawal"),
     _at("cmb", "withdrawal_begun_at_the_bank", _pushed("cmb", "withdraw"), PAID),
     _at("cmb", "withdrawal_refused_at_the_bank", _pushed("cmb", "withdraw", TOO_MUCH), ""),
-    _at("cmb", "withdrawal_begun_at_the_bank_and_rejected", _refused_later("cmb"), REJECTED),
+    _at("cmb", "withdrawal_begun_at_the_bank_and_rejected",
+        _refused_later("cmb"), REJECTED, like="cmb_withdrawal_begun_at_the_bank"),
     # Where CMBC's code differs: the re-pull over the socket, ms_list, the payee's name in English letters.
     _at("cmbc", "deposit_pushed", _pushed("cmbc", "deposit"), DEPOSITED),
     _at("cmbc", "deposit", _asked("cmbc", "deposit"), DEPOSITED),
-    _at("cmbc", "withdrawal", _asked("cmbc", "withdraw"), PAID),
+    _at("cmbc", "withdrawal", _asked("cmbc", "withdraw"), PAID, like="cmb_withdrawal"),
     _at("cmbc", "withdrawal_begun_at_the_bank", _pushed("cmbc", "withdraw"), PAID),
     _at("cmbc", "withdrawal_refused_at_the_bank", _pushed("cmbc", "withdraw", TOO_MUCH), ""),
 )
@@ -236,13 +242,19 @@ class Told(NamedTuple):
     end: End
     commits: int
     kills: int
+    instructed: int  # commits until the bank was first instructed
 
 
 def tell(story: CrashStory, kills_after: tuple[int, ...] = (), restart_ms: int = 40_000) -> Told:
     """Tell a story; the core dies right after each of these commits, counted over all its lives."""
-    commits = 0
+    commits = instructed = 0
 
     async def told(rig: Rig) -> Told:
+        def on_event(event: Event) -> None:
+            nonlocal instructed
+            if event[2] == "bank.request" and event[4]["message"] in INSTRUCTIONS:
+                instructed = instructed or commits
+
         def after_commit(_database: str, _number: int) -> None:
             nonlocal commits
             commits += 1
@@ -251,10 +263,11 @@ def tell(story: CrashStory, kills_after: tuple[int, ...] = (), restart_ms: int =
 
         await story.stand(rig)
         rig.world.watch_commits(after_commit)
+        rig.world.trace.subscribe(on_event)
         await story.begin(rig)
         await asyncio.sleep(story.lasts_s + len(kills_after) * (restart_ms / 1000 + 60))
         rig.world.watch_commits(None)
-        return Told(await end_of(rig), commits, rig.world.kills)
+        return Told(await end_of(rig), commits, rig.world.kills, instructed)
 
     return story.play(told)  # type: ignore[no-any-return]
 
@@ -267,8 +280,8 @@ def undisturbed(name: str) -> Told:
 
 def same(end: End, as_without: End, but: Container[str] = ()) -> None:
     """Two ends are equal, ``but`` for what may differ."""
-    for field, found, wanted in zip(End._fields, end, as_without, strict=True):
-        assert field in but or found == wanted, field
+    for what, found, wanted in zip(End._fields, end, as_without, strict=True):
+        assert what in but or found == wanted, what
 
 
 async def end_of(rig: Rig) -> End:

@@ -285,7 +285,8 @@ HOLDING = ("risk_control.freeze", "risk_control.deduct", CREATE, "owner")
 PAYING, RETURNING = (*HOLDING, "risk_control.consume"), (*HOLDING, "risk_control.hold", "risk_control.restore")
 BETWEEN_SERVICES = {
     "cmb_deposit_pushed": CREDITING, "cmbc_deposit_pushed": CREDITING, "cmb_deposit": CREDITING,
-    "cmbc_deposit": CREDITING, "cmb_withdrawal_never_taken_on": RETURNING, "cmb_withdrawal": PAYING, "cmbc_withdrawal": PAYING,
+    "cmbc_deposit": CREDITING, "cmb_withdrawal_never_taken_on": RETURNING,
+    "cmb_withdrawal": PAYING, "cmbc_withdrawal": PAYING,
     "cmb_rejected_withdrawal": RETURNING, "cmb_minus5_and_paid_late": HOLDING,
     "cmb_minus5_and_paid_the_second_time": PAYING, "cmb_result_minus5_then_0": HOLDING,
     "cmb_withdrawal_begun_at_the_bank": PAYING, "cmbc_withdrawal_begun_at_the_bank": PAYING,
@@ -342,7 +343,7 @@ LOSSES: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
     ("system_error", {"processed": False, "count": 1}, ANSWERS[:3]),
     ("answer_minus5", {"processed": True, "late_s": 45, "count": 1}, ANSWERS[:3]),
     ("lost_ack", {"count": 3}, ("deposit_push", "bank_withdrawal", "result")), ("lost_push", {}, ("result",)))
-"""(fault of the bank, how, messages at which it can strike). A bank that twice has nothing of it leaves it to people."""
+"""(fault of the bank, how, messages that it can strike). A bank that twice has nothing of it leaves it to people."""
 
 
 @pytest.mark.req("DEDUP-11", "SOCK-05", "SOCK-07")

@@ -96,11 +96,13 @@ workload:
   - recorded:
 {movements}
 faults:
-  - {{at: "11:31", inject: cmb.answer_minus5, times: 1, only: {{customer: bob, kind: withdrawal}}, with: {{late_s: 30}}}}
+  - {{at: "11:31", inject: cmb.answer_minus5, times: 1, only: {{customer: bob, kind: withdrawal}},
+      with: {{late_s: 30}}}}
   - {{at: "11:31", inject: cmbc.answer_minus5, times: 1, only: {{customer: bob, kind: withdrawal}},
       with: {{processed: false}}}}
   - {{at: "11:31", inject: cmb.timeout, times: 1, only: {{customer: alice, kind: deposit}}, with: {{processed: true}}}}
-  - {{at: "11:31", inject: cmbc.timeout, times: 1, only: {{customer: alice, kind: deposit}}, with: {{processed: false}}}}
+  - {{at: "11:31", inject: cmbc.timeout, times: 1, only: {{customer: alice, kind: deposit}},
+      with: {{processed: false}}}}
   - {{at: "11:31", inject: cmb.reject, times: 1, only: {{customer: alice, kind: withdrawal}}}}
   - {{at: "11:31", inject: cmbc.reject, times: 1, only: {{customer: alice, kind: withdrawal}}, with: {{at: answer}}}}
   - {{at: "11:36", inject: cmb.lost_push, times: 1, with: {{message: deposit_push}}}}

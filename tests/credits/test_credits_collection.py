@@ -1,0 +1,229 @@
+"""Statements of CGB, SCB and Citi, and of the five mailboxes: collected once each, whatever the banks do."""
+
+from __future__ import annotations
+
+from statistics import median, quantiles
+
+import pytest
+from credits_world import credits_world
+
+from emulators.fps.bank import BANKS, FAULTS
+from emulators.mailbox.bank import BANKS as MAILBOXES
+from emulators.numbered_faults import FAULTS as MAILBOX_FAULTS
+
+WIRES = ("messages", "full")
+
+
+@pytest.mark.req("STMT-10", "STMT-13")
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("bank", BANKS)
+def test_credits_arrive_within_seconds(bank, wire):
+    with credits_world(bank, wire=wire) as world:
+        for n in range(12):
+            world.pay(bank, "abc"[n % 3], 10_000 + n, ("HKD", "CNH", "USD")[n % 3])
+            world.pass_s(7)
+        world.bank(bank).charge("HKD", 5, "a fee, of which nobody tells")
+        world.pass_s(20)
+        assert world.kept(bank) == world.told(bank)
+        assert max(world.seconds_to_arrive(bank)) < 20
+        flow = world.flows(bank)[0]
+        assert (flow.en_name, flow.payer_acct, flow.remark, flow.dr_cr) == ("CHAN A", f"{bank}-000a4321", "for a", "C")
+
+
+@pytest.mark.req("STMT-11")
+@pytest.mark.parametrize("wire", WIRES)
+def test_notifications_arrive_within_minutes_to_hours(wire):
+    with credits_world(*MAILBOXES, wire=wire) as world:
+        for bank in MAILBOXES:
+            for n in range(30):
+                world.pay(bank, "abc"[n % 3], 10_000 + n, ("HKD", "USD")[n % 2])
+        world.pass_s(6 * 3600 + 200)
+        for bank in MAILBOXES:
+            assert world.kept(bank) == world.told(bank)
+            assert world.flows(bank)[0].payer_acct == "4321"
+        waited = [seconds for bank in MAILBOXES for seconds in world.seconds_to_arrive(bank)]
+        assert 6 * 60 <= median(waited) <= 30 * 60  # A-58
+        pulled = [t_us // 1_000_000 % 180 for _, t_us, kind, _, data in world.events if kind == "statement"]
+        assert set(pulled) <= {0, 1}, "every three minutes"
+
+
+@pytest.mark.req("STMT-11")
+def test_the_delay_of_a_notification_is_as_assumed():
+    with credits_world("dbs") as world:
+        drawn = [world.bank("dbs").delay_s() for _ in range(20_000)]
+    assert median(drawn) == pytest.approx(480, rel=0.03)
+    assert quantiles(drawn, n=20)[-1] == pytest.approx(1440, rel=0.05)
+    assert max(drawn) <= 21_600
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(("bank", "fault"), [
+    *((bank, fault) for bank in BANKS for fault in FAULTS[bank]), *(("za", fault) for fault in MAILBOX_FAULTS)])
+def test_every_fault_costs_nothing_in_the_end(bank, fault, wire):
+    """During a fault credits may wait; after it each is there once, but for those that are not ours to take."""
+    quick = {"sim.notices.delay.median_s": 5, "sim.notices.delay.p95_s": 15, "sim.notices.delay.cap_s": 60,
+             "jobs.other_bank.period_s": 10}
+    with credits_world(bank, wire=wire, settings=quick) as world:
+        ident = world.bank(bank).fault(fault)
+        lines = [world.pay(bank, "abc"[n % 3], 10_000 + n) for n in range(5)]
+        world.pass_s(90)
+        world.bank(bank).clear(ident)
+        lines += [world.pay(bank, "a", 20_000)]
+        world.pass_s(1_000)
+        wanted = {line.reference for line in (lines[5:] if fault == "stranger" else lines)}
+        assert sorted(world.references(bank)) == sorted(wanted)
+        assert sum(flow.amount for flow in world.flows(bank)) == sum(
+            line.amount for line in lines if line.reference in wanted)
+        assert all(flow.en_name for flow in world.flows(bank)) == (fault != "nameless")
+
+
+REFUSING = ("outage", "refuse", "garbled", "bad_signature", "no_end")
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("fault", REFUSING)
+@pytest.mark.parametrize("bank", BANKS)
+def test_a_line_that_fails_is_told_once_and_cleared(bank, fault, wire):
+    with credits_world(bank, wire=wire) as world:
+        world.pass_s(30)
+        world.pay(bank)
+        ident = world.bank(bank).fault(fault)
+        world.pass_s(120)
+        assert world.alerts("CREDIT-01") == [bank]
+        world.bank(bank).clear(ident)
+        world.pass_s(60)
+        assert world.alerts("CREDIT-01", "cleared") == [bank]
+        assert world.kept(bank) == world.told(bank)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_scb_calls_first_and_the_list_adds_nothing(wire):
+    with credits_world("scb", wire=wire) as world:
+        line = world.pay("scb")
+        world.pass_s(1)
+        assert world.sources("scb") == [(line.reference, "webhook")]
+        world.pass_s(60)
+        assert world.references("scb") == [line.reference]
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(("fault", "source"), [
+    ("webhook_lost", "pull"), ("webhook_late", "pull"), ("webhook_repeated", "webhook"), ("webhook_forged", "pull")])
+def test_scb_is_believed_by_its_signature_and_does_not_depend_on_its_calls(fault, source, wire):
+    with credits_world("scb", wire=wire) as world:
+        world.bank("scb").fault(fault)
+        line = world.pay("scb")
+        world.pass_s(400)
+        assert world.sources("scb") == [(line.reference, source)]
+
+
+def test_a_call_that_nobody_acknowledged_comes_again():
+    with credits_world("scb", settings={"jobs.credit_pull.period_s": 3600}) as world:
+        world.end_core()
+        line = world.pay("scb")
+        world.pass_s(2)
+        world.run(world.begin_core())
+        world.pass_s(6)
+        assert world.sources("scb") == [(line.reference, "webhook")]
+
+
+def test_a_missing_number_holds_the_cursor_until_it_comes():
+    with credits_world("cgb") as world:
+        world.bank("cgb").fault("gap", count=1, late_s=900.0)
+        late, others = world.pay("cgb"), [world.pay("cgb", "b") for _ in range(3)]
+        world.pass_s(60)
+        assert world.references("cgb") == [line.reference for line in others]
+        assert world.collectors["cgb"].cursor == 0
+        world.pass_s(900)
+        assert sorted(world.references("cgb")) == sorted(line.reference for line in (late, *others))
+        assert world.collectors["cgb"].cursor == 4
+        assert world.alerts("CREDIT-02") == []
+
+
+def test_a_number_that_never_comes_is_told_and_passed():
+    with credits_world("cgb") as world:
+        world.bank("cgb").fault("gap", count=1, late_s=1e6)
+        world.pay("cgb")
+        line = world.pay("cgb", "b")
+        world.pass_s(3700)
+        assert world.alerts("CREDIT-02") == ["cgb:1"]
+        assert world.collectors["cgb"].cursor == 2
+        assert world.references("cgb") == [line.reference]
+
+
+def test_what_is_refused_is_told_once_and_holds_nothing_up():
+    with credits_world("citi") as world:
+        world.bank("citi").fault("stranger", count=1)
+        world.bank("citi").fault("changed", customer="b")
+        world.pay("citi")
+        changed = world.pay("citi", "b", 5_000)
+        world.pass_s(60)
+        assert world.alerts("CREDIT-03") == ["citi:1", f"citi:{changed.reference}"]
+        assert [flow.amount for flow in world.flows("citi")] == [5_000]
+        assert world.collectors["citi"].cursor == 3
+
+
+@pytest.mark.parametrize("bank", [*BANKS, "dbs"])
+def test_a_new_core_goes_on_where_the_last_one_stopped(bank):
+    with credits_world(bank) as world:
+        for _ in range(3):
+            world.pay(bank)
+        world.pass_s(3600 * 6 if bank == "dbs" else 30)
+        world.restart_core()
+        assert world.collectors[bank].cursor == 3
+        world.pay(bank)
+        world.pass_s(3600 * 6 if bank == "dbs" else 30)
+        assert world.kept(bank) == world.told(bank)
+
+
+def test_over_the_turn_of_a_month_nothing_is_taken_twice():
+    with credits_world("cgb", start="2026-03-31 23:59") as world:
+        world.bank("cgb").fault("duplicate")
+        for _ in range(12):
+            world.pay("cgb")
+            world.pass_s(10)
+        world.pass_s(30)
+        assert world.kept("cgb") == world.told("cgb")
+        assert {flow.id % 10**6 for flow in world.flows("cgb")} == {202603, 202604}
+
+
+@pytest.mark.parametrize("bank", [*BANKS, "hase"])
+def test_a_list_of_many_pages_is_taken_whole(bank):
+    few = {"credits.page": 3, "notices.page": 3}
+    with credits_world(bank, settings=few) as world:
+        for n in range(20):
+            world.pay(bank, amount=1_000 + n)
+        world.pass_s(6 * 3600 + 200)
+        assert world.kept(bank) == world.told(bank)
+
+
+@pytest.mark.req("STMT-01")
+@pytest.mark.parametrize("silent", [*BANKS, *MAILBOXES])
+@pytest.mark.parametrize("how", ["stopped", "silent", "refusing"])
+def test_one_bank_less_leaves_the_others_flows_arriving(silent, how):
+    """Its service is stopped, or its bank says nothing, or no to everything."""
+    banks = (*BANKS, *MAILBOXES)
+    quick = {"sim.notices.delay.median_s": 5, "sim.notices.delay.p95_s": 15, "sim.notices.delay.cap_s": 60}
+    with credits_world(*banks, settings=quick) as world:
+        if how == "stopped":
+            world.end_core()
+            stopped = world.worlds.pop(silent)
+            world.run(world.begin_core())
+            world.worlds[silent] = stopped
+        else:
+            world.bank(silent).fault("outage" if how == "silent" else "refuse")
+            world.bank(silent).courier = None
+        for bank in banks:
+            world.pay(bank)
+        world.pass_s(600)
+        arrived = {bank for bank in banks if world.kept(bank) == world.told(bank)}
+        assert arrived == set(banks) - {silent}
+
+
+def test_in_its_maintenance_a_bank_is_not_asked():
+    with credits_world("cgb", start="2026-03-15 02:00") as world:
+        world.pay("cgb")
+        world.pass_s(600)
+        assert not [event for event in world.events if event[2] == "bank.reply"]
+        world.until("2026-03-15 05:01")
+        assert world.kept("cgb") == world.told("cgb")
