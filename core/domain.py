@@ -138,3 +138,47 @@ MANDATE_MOVES: dict[MandateStatus, frozenset[MandateStatus]] = {
     MandateStatus.SUSPENDED: frozenset({MandateStatus.OPEN, MandateStatus.CLOSED}),
     MandateStatus.CLOSED: frozenset(),
 }
+
+
+class EddaStatus(IntEnum):
+    """Direct-debit authorisation, eDDA (gaps.md B-25)."""
+
+    INIT = 0
+    PENDING = 1
+    ACTIVE = 2
+    REJECTED = 3
+    SUSPENDED = 4
+    CANCELLED = 5
+
+
+EDDA_MOVES: dict[EddaStatus, frozenset[EddaStatus]] = {
+    EddaStatus.INIT: frozenset({EddaStatus.PENDING}),
+    EddaStatus.PENDING: frozenset({EddaStatus.ACTIVE, EddaStatus.REJECTED}),
+    EddaStatus.ACTIVE: frozenset({EddaStatus.SUSPENDED, EddaStatus.CANCELLED}),
+    EddaStatus.REJECTED: frozenset(),
+    EddaStatus.SUSPENDED: frozenset({EddaStatus.ACTIVE, EddaStatus.CANCELLED}),
+    EddaStatus.CANCELLED: frozenset(),
+}
+
+
+class DebitState(StrEnum):
+    """Direct debit, eDDI (gaps.md B-25)."""
+
+    NEW_BLANK = "new_blank"  # Hang Seng: waits for the session
+    QUEUED = "queued"  # waits for its turn; the bank has not got it
+    SUBMITTED = "submitted"  # sent, and not known to have arrived
+    PROCESSING = "processing"  # the bank has it
+    SUCCESS = "success"
+    FAILED = "failed"
+    RETURNED = "returned"  # given back after success
+
+
+DEBIT_MOVES: dict[DebitState, frozenset[DebitState]] = {
+    DebitState.NEW_BLANK: frozenset({DebitState.QUEUED}),
+    DebitState.QUEUED: frozenset({DebitState.NEW_BLANK, DebitState.SUBMITTED, DebitState.FAILED}),
+    DebitState.SUBMITTED: frozenset({DebitState.QUEUED, DebitState.PROCESSING, DebitState.FAILED}),
+    DebitState.PROCESSING: frozenset({DebitState.SUCCESS, DebitState.FAILED, DebitState.RETURNED}),
+    DebitState.SUCCESS: frozenset({DebitState.RETURNED}),
+    DebitState.FAILED: frozenset(),
+    DebitState.RETURNED: frozenset(),
+}

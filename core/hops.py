@@ -52,7 +52,8 @@ SERVICES: Final[dict[str, str]] = {
 SBA: Final[dict[str, str]] = {
     BizType.CASH_DEPOSIT: "sba_deposit_system", BizType.CASH_WITHDRAW: "sba_cash_withdraw_system"}
 LINES: Final[dict[str, str]] = {
-    "airstar": "airstar_service", "cmb": "cmb_stock_trans", "cmbc": "ms_stock_bank_transaction"}
+    "airstar": "airstar_service", "cmb": "cmb_stock_trans", "cmbc": "ms_stock_bank_transaction",
+    "hsbc_eddi": "sba_hsbc_eddi", "hase_eddi": "sba_hase_eddi"}
 """Bank -> the service that speaks with it."""
 CARDS: Final = "bankcard_service"
 

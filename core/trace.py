@@ -31,6 +31,8 @@ KINDS: dict[str, str] = {
     "refused": "an operation was refused",
     "note": "a fact was recorded on a Procedure without moving it",
     "posting": "a posting in risk control's ledger",
+    "debit": "a direct debit was created or changed its state",
+    "edda": "a direct-debit authorisation changed its status",
     "bank.request": "our adapter sent a message to a bank",
     "bank.reply": "the bank's answer, or its absence",
     "bank.book": "a posting in the bank's own book",

@@ -23,7 +23,7 @@ from core.money import show
 from reports import diagrams
 from reports.figures import Band, bar, histogram, latency_figure, sparkline, strip
 from reports.markup import Cell, Html, card, clock, clock_ms, day_of, duration, left, limit_words, share, table, text
-from reports.model import BucketView, Latency, Procedure, RunModel, Step
+from reports.model import BucketView, Hop, Latency, Procedure, RunModel, Step
 from reports.verdict import Summary, checked, plural, total, verdict, violations
 
 SIZE_LIMIT = 292_000
@@ -32,6 +32,9 @@ CHART_POINTS = 300
 OPEN_SHOWN = 40
 HISTORY_SHOWN = 30
 HOPS_SHOWN = 40
+HISTORIES_SHARE = 0.7
+"""Of the room for single Procedures: what their histories may take; the rest is for their hops."""
+ROOM_AROUND = 2_000
 PANELS = 9
 
 _HERE = Path(__file__).resolve().parent
@@ -206,7 +209,7 @@ def _violation_history(page: Page, violation: Mapping[str, Any]) -> str:
     digits = str(number).lstrip("P")
     found = page.model.procedures.get(int(digits)) if digits.isdigit() else None
     if found is not None:
-        return _way(page, found)
+        return _way(page, found, _hops(page, found))
     told = violation.get("history") or ()
     lines = told.splitlines() if isinstance(told, str) else list(told)
     steps = [[" ".join(map(str, each)) if isinstance(each, list | tuple) else str(each)] for each in lines]
@@ -469,47 +472,69 @@ def _panel(latency: Latency, low: int, high: int) -> Html:
 # --- single procedures ----------------------------------------------------------------------------------------------
 
 
-class _Room:
-    """Bytes left for histories; what does not fit is counted."""
+class _List(NamedTuple):
+    """Procedures shown under one title, of how many, and what their last but one column says."""
 
-    def __init__(self, room: int) -> None:
-        self.room, self.left_out = room, 0
-
-    def fits(self, part: str) -> bool:
-        size = len(part.encode())
-        if size > self.room:
-            self.left_out += 1
-            return False
-        self.room -= size
-        return True
+    anchor: str
+    title: str
+    shown: Sequence[Procedure]
+    of: int
+    took: str
 
 
 def _procedures(page: Page, room: int) -> str:
-    model, space = page.model, _Room(room - 2_000)
+    """Open ones and the slowest. In what room is left for them histories come first, then the hops of those shown."""
+    lists = _lists(page.model)
+    ranked = [procedure for rank in range(max(len(each.shown) for each in lists))
+              for each in lists for procedure in each.shown[rank:rank + 1]]
+    room -= ROOM_AROUND
+    entries = _fitting({p.id: _entry(page, p, _trace_line(page, p)) for p in ranked}, round(room * HISTORIES_SHARE))
+    room -= sum(len(entry.encode()) for entry in entries.values())
+    for procedure in ranked:
+        full = _entry(page, procedure, _hops(page, procedure)) if procedure.id in entries else ""
+        more = len(full.encode()) - len(entries.get(procedure.id, "").encode())
+        if full and more <= room:
+            entries[procedure.id] = full
+            room -= more
+    left_out = len({p.id for p in ranked}) - len(entries)
+    cut = (f"<p class=cut>{plural(left_out, 'procedure')} left out to keep this file small; see events.jsonl."
+           "</p>" if left_out else "")
+    return f"<h2 id=procedures>Procedures</h2>{''.join(_listing(each, entries) for each in lists)}{cut}"
+
+
+def _lists(model: RunModel) -> list[_List]:
     unfinished = model.unfinished()
-    parts = [_listing(page, space, "open", "Open, the longest in one state first", unfinished[:OPEN_SHOWN],
-                      len(unfinished), "In this state")]
+    lists = [_List("open", "Open, the longest in one state first", unfinished[:OPEN_SHOWN], len(unfinished),
+                   "In this state")]
     for machine, title in TITLES.items():
-        slow = model.slowest(machine)
         settled = sum(1 for p in model.procedures.values() if p.machine == machine and p.settled_us >= 0)
-        parts.append(_listing(page, space, f"slow-{machine}", f"Slowest {title.lower()}", slow, settled, "Took"))
-    cut = (f"<p class=cut>{plural(space.left_out, 'procedure')} left out to keep this file small; see events.jsonl."
-           "</p>" if space.left_out else "")
-    return f"<h2 id=procedures>Procedures</h2>{''.join(parts)}{cut}"
+        lists.append(_List(f"slow-{machine}", f"Slowest {title.lower()}", model.slowest(machine), settled, "Took"))
+    return lists
 
 
-def _listing(page: Page, space: _Room, anchor: str, title: str, shown: Sequence[Procedure], of: int, took: str) -> str:
-    if not shown:
-        return card(title, "<p class=none>None.</p>", anchor=anchor)
+def _fitting(parts: Mapping[int, str], room: int) -> dict[int, str]:
+    """The first parts that fit into so many bytes together; a long one is passed over."""
+    fitting = {}
+    for key, part in parts.items():
+        size = len(part.encode())
+        if size <= room:
+            fitting[key] = part
+            room -= size
+    return fitting
+
+
+def _listing(each: _List, entries: Mapping[int, str]) -> str:
+    if not each.shown:
+        return card(each.title, "<p class=none>None.</p>", anchor=each.anchor)
     head = "".join(f"<span{kind}>{name}</span>" for name, kind in (
         ("", ""), ("Procedure", ""), ("Channel", ""), ("Amount", " class=n"), ("State", ""), ("Since", " class=n"),
-        (took, " class=n"), ("Steps", " class=n")))
-    rows = [row for row in (_entry(page, procedure) for procedure in shown) if space.fits(row)]
-    return (f'<section class="card rows" id={anchor}><h3>{title}<span class=hint>{len(rows):,} of {of:,}</span></h3>'
-            f"<div class=head>{head}</div>{''.join(rows)}</section>")
+        (each.took, " class=n"), ("Steps", " class=n")))
+    rows = [entries[procedure.id] for procedure in each.shown if procedure.id in entries]
+    return (f'<section class="card rows" id={each.anchor}><h3>{each.title}<span class=hint>{len(rows):,} of '
+            f"{each.of:,}</span></h3><div class=head>{head}</div>{''.join(rows)}</section>")
 
 
-def _entry(page: Page, procedure: Procedure) -> str:
+def _entry(page: Page, procedure: Procedure, trace: str) -> str:
     _, end = page.model.span_us
     who = page.machines[procedure.machine].who.get(procedure.state, "system")
     took = end - procedure.since_us if procedure.open else procedure.latency_us
@@ -517,11 +542,12 @@ def _entry(page: Page, procedure: Procedure) -> str:
             f"<span class=n>{text(show(procedure.amount, procedure.ccy))}</span>"
             f'<span><span class="pill w-{who}">{text(procedure.state, 60)}</span></span>'
             f"<span class=n>{clock(procedure.since_us, page.day)}</span><span class=n>{duration(took)}</span>"
-            f"<span class=n>{len(procedure.flows) // 5}</span></summary><div>{_way(page, procedure)}</div></details>")
+            f"<span class=n>{len(procedure.flows) // 5}</span></summary><div>{_way(page, procedure, trace)}</div>"
+            "</details>")
 
 
-def _way(page: Page, procedure: Procedure) -> str:
-    """History and the diagram of the way taken."""
+def _way(page: Page, procedure: Procedure, trace: str) -> str:
+    """History, trace, and the diagram of the way taken."""
     machine, steps = page.machines[procedure.machine], list(page.model.history(procedure))
     _, end = page.model.span_us
     visits = Counter((step.start, step.end) for step in steps if step.row)
@@ -534,28 +560,42 @@ def _way(page: Page, procedure: Procedure) -> str:
     return (f"<div class=pad>{facts}</div>"
             + table([("Time", "m"), ("From", ""), ("To", ""), ("Row", "m"), ("Operator", ""), ("Remark", "w"),
                      ("Stayed", "n")], rows) + left(more, "step")
-            + _hops(page, procedure.trace)
+            + trace
             + f'<div class="d-{machine.name}">'
             + diagrams.overlay(machine.drawing, machine.prefix, visits, procedure.state) + "</div>")
 
 
-def _hops(page: Page, trace: str) -> str:
-    """What each service did for it, below a line that opens."""
-    hops = page.model.hops(trace)
+def _trace_line(page: Page, procedure: Procedure) -> str:
+    """Where the hops are, if they are not here."""
+    number = page.model.hop_count(procedure.trace)
+    return (f"<p class=cut>Trace {text(procedure.trace)}: {plural(number, 'hop')}; see events.jsonl.</p>"
+            if number else "")
+
+
+def _hops(page: Page, procedure: Procedure) -> str:
+    """What each service did for it, and on which tables, below a line that opens (TRACE-05)."""
+    hops = page.model.hops(procedure.trace)
     if not hops:
         return ""
-    half = HOPS_SHOWN // 2
+    half, begin = HOPS_SHOWN // 2, hops[0].t_us
     shown = hops if len(hops) <= HOPS_SHOWN else [*hops[:half], *hops[-half:]]
-    rows: list[list[Cell]] = [
-        [clock_ms(hop.t_us, page.day), hop.service,
-         Html(f'<span class=i{min(hop.depth, 4)}>{text(hop.call, 60)}</span>'), ", ".join(hop.tables),
-         "" if hop.outcome in ("ok", "") else hop.outcome.lower(), duration(hop.us)] for hop in shown]
-    services = len({hop.service for hop in hops})
-    more = len(hops) - len(shown) + page.model.hops_left_out(trace)
-    return (f"<details class=more><summary>Trace {text(trace)}: {plural(len(hops), 'hop')} of "
-            f"{plural(services, 'service')}</summary>"
-            + table([("Began", "m"), ("Service", ""), ("Call", "m"), ("Tables", "w"), ("Outcome", ""), ("Took", "n")],
-                    rows) + left(more, "hop") + "</details>")
+    rows = "".join(
+        f"<tr><td>+{duration(hop.t_us - begin)}<td>{text(hop.service)}<td{_indent(hop)}>{text(hop.call, 60)}"
+        f"<td>{text(', '.join(hop.tables))}<td>{_odd(hop)}{duration(hop.us)}" for hop in shown)
+    number = page.model.hop_count(procedure.trace)
+    services = plural(len({hop.service for hop in hops}), "service")
+    return (f"<details class=more><summary>Trace {text(procedure.trace)}: {plural(number, 'hop')} of {services}"
+            f"</summary><div class=scroll><table class=hops><thead><tr><th>Began<th>Service<th>Call"
+            f"<th>Tables<th>Took<tbody>{rows}</table></div>{left(number - len(shown), 'hop')}</details>")
+
+
+def _indent(hop: Hop) -> str:
+    return f" class=i{min(hop.depth, 4)}" if hop.depth else ""
+
+
+def _odd(hop: Hop) -> str:
+    """How it ended, where that is worth a word; a bank's answer always is."""
+    return "" if hop.outcome == "ok" else f"{text(hop.outcome.lower(), 20)}, "
 
 
 def _step(step: Step, steps: Sequence[Step], end_us: int, day: str) -> list[Cell]:

@@ -478,9 +478,9 @@ class RunModel:
             told.append(Hop(t_us, us, depths[number], service, call, tuple(tables), outcome))
         return told
 
-    def hops_left_out(self, trace: str) -> int:
-        """How many hops under a trace id were too many to be kept."""
-        return self._hops_left_out[trace]
+    def hop_count(self, trace: str) -> int:
+        """How many hops were told under a trace id; of very many not all are kept."""
+        return len(self._hops.get(trace, ())) // _HOP_FIELDS + self._hops_left_out[trace]
 
     # --- wishes of customers ------------------------------------------------------------------------------------
 

@@ -21,14 +21,18 @@ from scenarios.schema import (
     ConnectionsExpected,
     Counted,
     DepositsExpected,
+    EntriesExpected,
     JobsExpected,
     LatencyExpected,
     Limits,
+    LoggedExpected,
+    MatchesExpected,
     NoticesExpected,
     ProcedureExpected,
     Quantity,
     RecoveredExpected,
     RefusalsExpected,
+    RemindersExpected,
     SendingsExpected,
     Target,
     TasksExpected,
@@ -96,8 +100,20 @@ class Facts(Protocol):
     def recovered(self, bank: str) -> int:
         """Pushes of a bank that were fetched after nobody had heard them."""
 
-    def alerts(self, rule: str | None, severity: str | None) -> int:
-        """Alerts raised."""
+    def kept(self, bank: str, status: str | None) -> int:
+        """Credit entries of a bank's statements by status name."""
+
+    def matches(self, bank: str, tier: str | None) -> int:
+        """Applications that have found their entry, by tier: AUTO by a round, else by a person."""
+
+    def reminders(self, bank: str) -> int:
+        """Entries that operations were reminded of."""
+
+    def logged(self, says: str) -> int:
+        """Lines of collectors' logs in which these words stand."""
+
+    def alerts(self, rule: str | None, severity: str | None, phase: str | None) -> int:
+        """Alerts raised (also if ``phase`` is None), cleared, or standing."""
 
     def jobs(self, job: str, state: str | None, retries: int | None) -> int:
         """Jobs by name, state name and number of retries."""
@@ -208,8 +224,30 @@ def _(expected: RecoveredExpected, facts: Facts) -> list[_Compared]:
 
 
 @_compare.register
+def _(expected: EntriesExpected, facts: Facts) -> list[_Compared]:
+    return _counted(expected, facts.kept(expected.bank, expected.status), facts.kept(expected.bank, None))
+
+
+@_compare.register
+def _(expected: MatchesExpected, facts: Facts) -> list[_Compared]:
+    return _counted(expected, facts.matches(expected.bank, expected.tier), facts.matches(expected.bank, None))
+
+
+@_compare.register
+def _(expected: RemindersExpected, facts: Facts) -> list[_Compared]:
+    return _counted(expected, facts.reminders(expected.bank), facts.kept(expected.bank, None))
+
+
+@_compare.register
+def _(expected: LoggedExpected, facts: Facts) -> list[_Compared]:
+    found = facts.logged(expected.says)
+    return _counted(expected, found, found)
+
+
+@_compare.register
 def _(expected: AlertsExpected, facts: Facts) -> list[_Compared]:
-    return _counted(expected, facts.alerts(expected.rule, expected.severity), facts.alerts(None, None))
+    found = facts.alerts(expected.rule, expected.severity, expected.phase)
+    return _counted(expected, found, facts.alerts(None, None, expected.phase))
 
 
 @_compare.register

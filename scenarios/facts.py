@@ -62,9 +62,14 @@ class RunFacts:
         self._lines: Counter[tuple[str, str, str]] = Counter()
         self._recovered: Counter[str] = Counter()
         self._entries: dict[int, tuple[str, str, Money]] = {}  # id -> (bank, our account, money) of credits
+        self.kept_entries: Counter[tuple[str, str]] = Counter()  # (bank, status) of credit entries: the last look
         self._matched: dict[int, int] = {}  # Apply -> entry
+        self._tiers: dict[int, tuple[str, str]] = {}  # Apply -> (bank, tier)
+        self._reminded: dict[int, str] = {}  # entry -> bank
+        self._log: Counter[str] = Counter()
         self._foreign: Counter[tuple[int, str]] = Counter()
-        self._alerts: Counter[tuple[str, str]] = Counter()
+        self._alerts: Counter[tuple[str, str, str]] = Counter()
+        self._standing: dict[tuple[str, str], str] = {}  # (rule, key) -> severity
         self._contradicted: dict[str, None] = {}
         self._decided: dict[str, None] = {}  # subjects of which a person said what became of the money
         self._jobs: dict[int, tuple[str, str, int]] = {}
@@ -75,7 +80,7 @@ class RunFacts:
             "alert": self._on_alert, "job": self._on_job, "notify": self._on_notify, "refused": self._on_refused,
             "bank.book": self._on_book, "posting": self._on_posting, "bank.request": self._on_request,
             "bank.line": self._on_line, "recovery": self._on_recovery, "statement": self._on_statement,
-            "match": self._on_match}
+            "match": self._on_match, "reminder": self._on_reminder, "log": self._on_log}
 
     def __call__(self, event: Event) -> None:
         reader = self._readers.get(event[2])
@@ -110,10 +115,14 @@ class RunFacts:
             self._refs.setdefault(event[4]["id"], []).append(event[4]["detail"])
 
     def _on_alert(self, event: Event) -> None:
-        if event[4]["phase"] == "raised":
-            self._alerts[event[4]["rule"], event[4]["severity"]] += 1
-            if event[4]["rule"] == "WD-08":
-                self._contradicted[event[4]["key"]] = None
+        data = event[4]
+        self._alerts[data["rule"], data["severity"], data["phase"]] += 1
+        if data["phase"] != "raised":
+            self._standing.pop((data["rule"], data["key"]), None)
+            return
+        self._standing[data["rule"], data["key"]] = data["severity"]
+        if data["rule"] == "WD-08":
+            self._contradicted[data["key"]] = None
 
     def _on_job(self, event: Event) -> None:
         data = event[4]
@@ -148,8 +157,16 @@ class RunFacts:
         data = event[4]
         if data["phase"] == "MATCHED":
             self._matched[data["apply"]] = data["flow"]
+            self._tiers[data["apply"]] = (data["bank"], data["tier"])
         else:
             self._matched.pop(data["apply"], None)
+            self._tiers.pop(data["apply"], None)
+
+    def _on_reminder(self, event: Event) -> None:
+        self._reminded[event[4]["flow"]] = event[4]["bank"]
+
+    def _on_log(self, event: Event) -> None:
+        self._log[event[4]["text"]] += 1
 
     def _on_posting(self, event: Event) -> None:
         data = event[4]
@@ -282,8 +299,23 @@ class RunFacts:
         """Whether an alert says that the bank contradicts what a person decided; a machine goes by the bank's word."""
         return subject in self._contradicted and subject in self._decided
 
-    def alerts(self, rule: str | None, severity: str | None) -> int:
-        return sum(n for (a, b), n in self._alerts.items() if rule in (None, a) and severity in (None, b))
+    def kept(self, bank: str, status: str | None) -> int:
+        return sum(n for (of, at), n in self.kept_entries.items() if of == bank and status in (None, at))
+
+    def matches(self, bank: str, tier: str | None) -> int:
+        return sum(of == bank and tier in (None, by) for of, by in self._tiers.values())
+
+    def reminders(self, bank: str) -> int:
+        return sum(of == bank for of in self._reminded.values())
+
+    def logged(self, says: str) -> int:
+        return sum(n for text, n in self._log.items() if says in text)
+
+    def alerts(self, rule: str | None, severity: str | None, phase: str | None) -> int:
+        if phase == "standing":
+            return sum(rule in (None, a) and severity in (None, b) for (a, _), b in self._standing.items())
+        return sum(n for (a, b, c), n in self._alerts.items()
+                   if rule in (None, a) and severity in (None, b) and c == (phase or "raised"))
 
     def jobs(self, job: str, state: str | None, retries: int | None) -> int:
         return sum(name == job and state in (None, at) and retries in (None, retry)

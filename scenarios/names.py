@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.alerts import RULES
+from core.deposits.statements import STATUS_NAMES
 from core.jobs import REGISTRY
 from core.orchestration.deposit_table import DEPOSIT
 from core.orchestration.engine import REASONS
@@ -17,6 +18,7 @@ from emulators.bst.faults import NAMES as SOCKET_MESSAGES
 from emulators.faults import FaultKind
 from emulators.rpc import FAULTS as RPC_FAULTS
 from scenarios.banks import AIRSTAR, KILL_POINTS, SOCKET_BANKS, STATEMENT_BANKS, WHOLE_LINES
+from scenarios.runbook import actions
 from scenarios.schema import Names, Operation, Parameter, ParameterKind
 
 MARKETS = {"HK": ("HKD", "CNH"), "US": ("USD",), "HKCC": ("CNH", "HKD")}  # gaps.md B-41
@@ -74,7 +76,8 @@ def _operations() -> dict[str, Operation]:
             "deposit" if operation.biz == "cash_deposit" else "withdrawal", parameters)
     found["QueryBank"] = Operation("either", {})
     found["SuspendMandate"] = Operation("deposit", {})
-    return found
+    found["MatchByHand"] = Operation("deposit", dict(_REMARK))
+    return found | actions(JOBS)
 
 
 def names() -> Names:
@@ -91,7 +94,7 @@ def names() -> Names:
         residents=(AIRSTAR,), exit_server_banks=tuple(SOCKET_BANKS),
         unaimed=(*(f"{bank}.{name}" for bank in SOCKET_BANKS for name in WHOLE_LINES),
                  *(f"{bank}.{name}" for bank, of in STATEMENT_BANKS.items() for name in of.unaimed)),
-        statement_banks=tuple(STATEMENT_BANKS),
+        statement_banks=tuple(STATEMENT_BANKS), entry_states=STATUS_NAMES,
         deposit_states=tuple(state.label for state in DEPOSIT.states),
         withdrawal_states=tuple(state.label for state in WITHDRAW.states), jobs=JOBS,
         alert_rules=tuple(RULES), reasons=tuple(sorted({*REASONS.values(), "INSUFFICIENT_BALANCE", "USER_CANCEL",

@@ -157,6 +157,7 @@ class Run:
         for violation in self.invariants.violations:
             await self._describe(violation, world)
         self._balances = await world.balances()
+        self.facts.kept_entries = await world.entries()
         await world.core.stop()
         await world.close()
 

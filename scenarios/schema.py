@@ -99,6 +99,8 @@ class Names:
     """Banks that are in every world, whether anybody has a card there or not."""
     exit_server_banks: tuple[str, ...] = ()
     """Banks that are reached over a primary and a backup exit server."""
+    entry_states: tuple[str, ...] = ()
+    """Statuses of a statement entry (gaps.md B-02); empty: any word."""
     unaimed: tuple[str, ...] = ()
     """Faults that strike whole lines: neither one customer's nor one direction's."""
     bank_operations: tuple[str, ...] = ("collect", "pay", "refund_collect", "return_pay")
@@ -438,6 +440,9 @@ OperationName = Annotated[str, _name("operations", "operation"), _named("operati
 RoleName = Annotated[str, _name("roles", "role"), _named("roles")]
 ExitServerBank = Annotated[
     str, _name("exit_server_banks", "bank with exit servers"), _named("exit_server_banks")]
+StatementBank = Annotated[
+    str, _name("statement_banks", "bank whose statements are collected"), _named("statement_banks")]
+EntryState = Annotated[str, _name("entry_states", "status of a statement entry"), _named("entry_states")]
 JobName = Annotated[str, _name("jobs", "job"), _named("jobs")]
 JobStateName = Annotated[str, _name("job_states", "job state"), _named("job_states")]
 AlertRule = Annotated[str, _name("alert_rules", "alert rule"), _named("alert_rules")]
@@ -917,12 +922,43 @@ class RecoveredExpected(Counted):
     bank: ExitServerBank
 
 
+class EntriesExpected(Counted):
+    """How many credit entries of a bank's statements we keep at the end, with a status."""
+
+    that: Literal["entries"]
+    bank: StatementBank
+    status: EntryState | None = None
+
+
+class MatchesExpected(Counted):
+    """How many applications have found their statement entry, by the way in which: by a round, or by a person."""
+
+    that: Literal["matches"]
+    bank: StatementBank
+    tier: Literal["AUTO", "ASSISTED", "MANUAL"] | None = None
+
+
+class RemindersExpected(Counted):
+    """How many statement entries operations were reminded of, once or more often."""
+
+    that: Literal["reminders"]
+    bank: StatementBank
+
+
+class LoggedExpected(Counted):
+    """How many lines of the collectors' logs say something: the words for which people search."""
+
+    that: Literal["logged"]
+    says: str = Field(min_length=1, max_length=140)
+
+
 class AlertsExpected(Counted):
-    """How many alerts of a rule were raised."""
+    """How many alerts of a rule were raised; or cleared; or stand at the end, raised and not cleared."""
 
     that: Literal["alerts"]
     rule: AlertRule | None = None
     severity: Literal["Critical", "High", "Medium"] | None = None
+    phase: Literal["raised", "cleared", "standing"] | None = None
 
 
 class JobsExpected(Counted):
@@ -1027,8 +1063,8 @@ class BalanceExpected(Strict):
 
 CountExpected = (
     DepositsExpected | WithdrawalsExpected | ApplicationsExpected | TasksExpected | BankEffectsExpected
-    | SendingsExpected | ConnectionsExpected | RecoveredExpected | AlertsExpected | JobsExpected | NoticesExpected
-    | RefusalsExpected
+    | SendingsExpected | ConnectionsExpected | RecoveredExpected | EntriesExpected | MatchesExpected
+    | RemindersExpected | LoggedExpected | AlertsExpected | JobsExpected | NoticesExpected | RefusalsExpected
 )
 AnyExpected = CountExpected | LatencyExpected | ProcedureExpected | BalanceExpected
 Expectation = Annotated[AnyExpected, Field(discriminator="that")]

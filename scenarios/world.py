@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -10,7 +11,8 @@ from typing import Any, TypeVar
 from core.accounts import Accounts
 from core.assets import RiskControl
 from core.calendars import Calendars
-from core.clock import US_PER_MS, US_PER_S, from_yyyymmdd
+from core.clock import MS_PER_DAY, US_PER_MS, US_PER_S, from_yyyymmdd
+from core.deposits.statements import STATUS_NAMES
 from core.domain import Initiator, Market, Role
 from core.errors import Code, Misconfigured, Refusal
 from core.locks import LocalLocks, Locks
@@ -44,6 +46,7 @@ from scenarios.banks import (
 from scenarios.expectations import Balance
 from scenarios.facts import RunFacts
 from scenarios.population import BankCard, Customer, banks_of, build, deposit_banks_of, index_of
+from scenarios.runbook import carry_out, match_application
 from scenarios.schema import Action, Fault, Names, Scenario
 from scenarios.transfers import Transfers
 from scenarios.workload import Arrival, arrivals
@@ -467,6 +470,9 @@ class World:
 
     async def _do(self, action: Action) -> None:
         operator = {"frontline_ops": "staff_1001", "supervisor": "staff_3001"}.get(action.by, f"staff_{action.by}")
+        if action.on is None:
+            await self._follow_runbook(action, Actor(operator, Role(action.by)))
+            return
         found = self.facts.wish(action.on) if action.on is not None else None
         if found is None:
             self.trace.emit("staff", operator, {
@@ -482,8 +488,20 @@ class World:
             await self._query_withdrawal(number, wish.procedure or 0, operator)
         elif action.do == "SuspendMandate":
             await self._suspend(self.banks[wish.channel], wish.uid)
+        elif action.do == "MatchByHand":
+            await self._match_application(wish.channel, number, Actor(operator, Role(action.by)), remark)
         else:
             await self.press(action.do, wish.procedure or 0, operator, action.by, remark, given)
+
+    async def _follow_runbook(self, action: Action, by: Actor) -> None:
+        """What is done on no deposit or withdrawal."""
+        result = await self._served(lambda core: carry_out(action.do, action.parameters, by, core, self.banks))
+        self.trace.emit("staff", by.id, {"operator": by.id, "role": by.role, "action": action.do, "subject": "runbook",
+                                         "result": result})
+
+    async def _match_application(self, bank: str, apply_id: int, by: Actor, remark: str) -> None:
+        """Match an application by hand with the entry that it fits best, as the page of candidates shows it."""
+        await self._served(lambda core: match_application(core, bank, apply_id, by, remark))
 
     async def _query_withdrawal(self, task_id: int, procedure_id: int, operator: str) -> None:
         """Ask the bank about a withdrawal; only a bank-securities transfer has a bank that can be asked."""
@@ -507,6 +525,15 @@ class World:
     def uid_of(self, customer: str | int) -> int:
         """The uid of a customer as a scenario writes him."""
         return self.customers[index_of(customer, self.scenario)].uid
+
+    async def entries(self) -> Counter[tuple[str, str]]:
+        """(bank, status) -> credit entries of its statements."""
+        since, until = self.scenario.start - MS_PER_DAY, self.clock.now_ms() + 1
+        found = Counter[tuple[str, str]]()
+        for bank in self.receivers:
+            flows = await self.core.statements.between(bank, since, until)
+            found.update((bank, STATUS_NAMES[flow.status]) for flow in flows if flow.dr_cr == "C")
+        return found
 
     async def balances(self) -> dict[tuple[int, str], Balance]:
         """(place of the customer, ccy) -> money of the customers whom expectations may name."""

@@ -3,6 +3,9 @@
 Signing happens at the bank; the bank tells of it with a notice (200107). One notice may overtake another when missed
 ones are fetched later, so a notice older than the one that counts changes nothing. Signed means OPEN, unsigned CLOSED
 (gaps.md A-43): the one check of the Confirm step for all three banks.
+
+The bank knows a card by its number, we by its row: a card that was unbound and bound again has to be signed again, and
+the notice of that gives the agreement to the new row.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ from typing import NamedTuple
 from sqlalchemy import bindparam, insert, select, update
 
 from core.accounts import CardHolder
+from core.cards.opened import Opened, nothing_follows
 from core.clock import Clock
 from core.domain import MandateStatus
 from core.errors import Code, Refusal
-from core.storage import Database, Statement, UniqueViolation
+from core.storage import Database, Questions, Statement, Transaction, UniqueViolation
 from core.storage.account import bank_card_bst as agreement_table
 
 
@@ -46,8 +50,8 @@ NEW = Statement(insert(agreement_table).values({name: bindparam(name) for name i
     *Agreement._fields[1:], "signed_at", "unsigned_at", "created_at", "updated_at")}))
 CHANGE = Statement(
     update(agreement_table).where(_C.id == bindparam("b_id"), _C.push_seq < bindparam("b_seq")).values(
-        signed=bindparam("signed"), push_seq=bindparam("seq"), signed_at=bindparam("signed_at"),
-        unsigned_at=bindparam("unsigned_at"), updated_at=bindparam("now")))
+        uid=bindparam("uid"), card_id=bindparam("card_id"), signed=bindparam("signed"), push_seq=bindparam("seq"),
+        signed_at=bindparam("signed_at"), unsigned_at=bindparam("unsigned_at"), updated_at=bindparam("now")))
 
 
 class Agreements:
@@ -56,12 +60,13 @@ class Agreements:
     def __init__(self, bank: str, name: str, db: Database, clock: Clock) -> None:
         """``bank``: cmb or cmbc; ``name``: as customers call it."""
         self.bank, self._name, self._db, self._clock = bank, name, db, clock
+        self.on_open: Opened = nothing_follows
 
     async def adopt(self, holder: CardHolder, card_no: str, markets: int, *, signed: bool = True) -> None:
         """Record what was agreed before this platform (``markets``: a mask of HK 1, US 2, HKCC 4)."""
         for market in (1, 2, 4):
             if markets & market:
-                await self._insert(holder, card_no, market, signed, 0)
+                await self._insert(self._db, holder, card_no, market, signed, 0)
 
     async def of_card(self, card_id: int, market: int) -> Agreement | None:
         """The agreement of a card for a market."""
@@ -78,23 +83,35 @@ class Agreements:
 
     async def notice(self, holder: CardHolder, card_no: str, market: int, *, signed: bool, push_seq: int) -> bool:
         """The bank's word that a card was signed or unsigned; False if a later one is known already."""
-        row = await self._db.first(OF_NUMBER, {"bank": self.bank, "number": card_no, "market": market})
-        if row is None:
-            try:
-                await self._insert(holder, card_no, market, signed, push_seq)
-                return True
-            except UniqueViolation:
-                row = await self._db.first(OF_NUMBER, {"bank": self.bank, "number": card_no, "market": market})
-                assert row is not None, card_no
-        now = self._clock.now_ms()
-        changed: int = await self._db.execute(CHANGE, {
-            "b_id": row[0], "b_seq": push_seq, "signed": int(signed), "seq": push_seq,
-            "signed_at": now if signed else None, "unsigned_at": None if signed else now, "now": now})
-        return changed == 1
+        try:
+            async with self._db.transaction() as tx:
+                return await self._notice(tx, holder, card_no, market, signed, push_seq)
+        except UniqueViolation:  # another worker wrote the first one at this moment
+            async with self._db.transaction() as tx:
+                return await self._notice(tx, holder, card_no, market, signed, push_seq)
 
-    async def _insert(self, holder: CardHolder, card_no: str, market: int, signed: bool, push_seq: int) -> None:
+    async def _notice(self, tx: Transaction, holder: CardHolder, card_no: str, market: int, signed: bool,
+                      push_seq: int) -> bool:
+        row = await tx.first(OF_NUMBER, {"bank": self.bank, "number": card_no, "market": market})
+        if row is None:
+            await self._insert(tx, holder, card_no, market, signed, push_seq)
+        elif not await self._change(tx, row[0], holder, signed, push_seq):
+            return False
+        if signed:
+            await self.on_open(tx, holder.card_id)
+        return True
+
+    async def _change(self, tx: Transaction, agreement: int, holder: CardHolder, signed: bool, push_seq: int) -> bool:
         now = self._clock.now_ms()
-        await self._db.execute(NEW, {
+        return await tx.execute(CHANGE, {
+            "b_id": agreement, "b_seq": push_seq, "uid": holder.uid, "card_id": holder.card_id, "signed": int(signed),
+            "seq": push_seq, "signed_at": now if signed else None, "unsigned_at": None if signed else now,
+            "now": now}) == 1
+
+    async def _insert(self, db: Questions, holder: CardHolder, card_no: str, market: int, signed: bool,
+                      push_seq: int) -> None:
+        now = self._clock.now_ms()
+        await db.execute(NEW, {
             "uid": holder.uid, "card_id": holder.card_id, "bank": self.bank, "card_no": card_no, "market": market,
             "signed": int(signed), "push_seq": push_seq, "signed_at": now if signed else None,
             "unsigned_at": None if signed else now, "created_at": now, "updated_at": now})

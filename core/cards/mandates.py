@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from core.alerts import raise_alert
 from core.banks.airstar import AirstarGateway, Outcome
+from core.cards.opened import Opened, nothing_follows
 from core.clock import Clock
 from core.domain import MANDATE_MOVES, MandateStatus, Market
 from core.errors import Code, InvariantBroken, Refusal
@@ -72,6 +73,7 @@ class Mandates:
         self, db: Database, clock: Clock, trace: Trace, gateway: AirstarGateway, settings: Settings
     ) -> None:
         self._db, self._clock, self._trace, self._gateway = db, clock, trace, gateway
+        self.on_open: Opened = nothing_follows
         self._fast_s: int = settings["airstar.mandate.poll.fast_s"]
         self._fast_for_s: int = settings["airstar.mandate.poll.fast_for_s"]
         self._slow_s: int = settings["airstar.mandate.poll.slow_s"]
@@ -205,10 +207,13 @@ class Mandates:
             market_mask=ALL_MARKETS if to is MandateStatus.OPEN else 0,
             opened_at=now if to is MandateStatus.OPEN else mandate.opened_at,
             closed_at=now if to is MandateStatus.CLOSED else mandate.closed_at)
-        await self._db.execute(CHANGE, {
-            "b_id": mandate.id, "b_status": mandate.status, "status": changed.status,
-            "mandate_id": changed.mandate_id, "market_mask": changed.market_mask, "opened_at": changed.opened_at,
-            "closed_at": changed.closed_at, "fail_code": changed.fail_code, "updated_at": now})
+        async with self._db.transaction() as tx:
+            await tx.execute(CHANGE, {
+                "b_id": mandate.id, "b_status": mandate.status, "status": changed.status,
+                "mandate_id": changed.mandate_id, "market_mask": changed.market_mask, "opened_at": changed.opened_at,
+                "closed_at": changed.closed_at, "fail_code": changed.fail_code, "updated_at": now})
+            if to is MandateStatus.OPEN:
+                await self.on_open(tx, mandate.card_id)
         return changed
 
     async def _load(self, row_id: int) -> Mandate:

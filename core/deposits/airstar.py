@@ -131,8 +131,11 @@ class AirstarDeposits:
         with Hop(self._trace, "deposit.submit", "deposit", of=""):
             with Hop(self._trace, "bankcard.check", CARDS):
                 mandate = await self._mandates.check(card_id, market)
+                bound = await self._accounts.owns_card(uid, "airstar", card_no)
             if isinstance(mandate, Refusal):
                 return mandate
+            if not bound:
+                return Refusal(Code.BLOCKED, f"card {card_no[-4:]} at airstar is not bound: bind it first")
             return await self._begin(mandate, uid, trade_acc_id, market, card_id, card_no, ccy, amount)
 
     async def _begin(
@@ -377,17 +380,25 @@ class AirstarDeposits:
         if mandate is not None and await self._may_be_ours(item, mandate):
             return Again(self._clock.now_ms() + self._resend_ms, "may be a deposit of ours that was not answered yet",
                          counts=False)
-        accept = mandate is not None and mandate.covers(item.market)
-        answer = await self._gateway.acknowledge(
-            item.request_id, accept, "" if accept else "authorization is not open", job.payload["ref"],
-            job.retry_count + 1)
+        card_no = await self._accounts.card_no(mandate.card_id) if mandate is not None else ""
+        objection = await self._objection(item, mandate, card_no)
+        answer = await self._gateway.acknowledge(item.request_id, not objection, objection, job.payload["ref"],
+                                                 job.retry_count + 1)
         if answer.outcome is not Outcome.ACCEPTED:
             return self._unprocessed(job, answer)
-        if mandate is None or not accept:
+        if mandate is None or objection:
             async with self._db.transaction() as tx:
                 await close_request(tx, item.request_id, self._clock.now_ms(), REFUSED)
-                return await job.settle(tx, Failed("authorization is not open"))
-        return await self._begin_from_bank(job, item, mandate)
+                return await job.settle(tx, Failed(objection))
+        return await self._begin_from_bank(job, item, mandate, card_no)
+
+    async def _objection(self, item: BankRequest, mandate: Mandate | None, card_no: str) -> str:
+        """Why a deposit begun at the bank is refused there, or ""."""
+        if mandate is None or not mandate.covers(item.market):
+            return "authorization is not open"
+        with Hop(self._trace, "bankcard.check", CARDS):
+            bound = await self._accounts.owns_card(mandate.uid, "airstar", card_no)
+        return "" if bound else "the card is not bound"
 
     async def _may_be_ours(self, item: BankRequest, mandate: Mandate) -> bool:
         """Whether a deposit of the same customer and amount was sent and not answered: the bank may list that one."""
@@ -400,13 +411,13 @@ class AirstarDeposits:
             return Again(self._clock.now_ms() + self._resend_ms, error)
         return Exhausted(error, "DEP-08", job.payload["request"])
 
-    async def _begin_from_bank(self, job: Job, item: BankRequest, mandate: Mandate) -> Verdict:
+    async def _begin_from_bank(self, job: Job, item: BankRequest, mandate: Mandate, card_no: str) -> Verdict:
         account = await self._accounts.trade_account(mandate.uid, item.market)
         now = self._clock.now_ms()
         async with self._db.transaction() as tx:
             apply = await self._applications.new(
-                tx, uid=mandate.uid, trade_acc_id=account, market=item.market, card_id=mandate.card_id, card_no="",
-                bank_type="airstar", ccy=item.ccy, amount=item.amount, source=int(Initiator.BANK),
+                tx, uid=mandate.uid, trade_acc_id=account, market=item.market, card_id=mandate.card_id,
+                card_no=card_no, bank_type="airstar", ccy=item.ccy, amount=item.amount, source=int(Initiator.BANK),
                 trans_type=TRANS_TYPE[Initiator.BANK], mandate_id=mandate.mandate_id, request_id=item.request_id,
                 bank_ref_id=job.payload["ref"])
             await close_request(tx, item.request_id, now, ACCEPTED, apply_id=apply.id)

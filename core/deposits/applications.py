@@ -15,7 +15,7 @@ from core.clock import Clock
 from core.domain import ApplyStatus
 from core.hops import belongs_to
 from core.orchestration.records import RC_REASONS, Effect, Procedure
-from core.storage import SHARDS, Database, Sequence, Sharded, Statement, Transaction
+from core.storage import SHARDS, Database, Questions, Sequence, Sharded, Statement, Transaction
 from core.storage.primary import applys, refund
 from core.trace import Trace
 
@@ -107,9 +107,9 @@ class Applications:
         tx.after_commit(lambda: belongs_to(f"A{apply.id}"))
         return apply
 
-    async def find(self, apply_id: int) -> Apply | None:
-        """The Apply, or None."""
-        row = await self._db.first(FIND[_shard(apply_id)], {"b_id": apply_id})
+    async def find(self, apply_id: int, tx: Questions | None = None) -> Apply | None:
+        """The Apply, or None; as part of a transaction, if one is given."""
+        row = await (tx or self._db).first(FIND[_shard(apply_id)], {"b_id": apply_id})
         return Apply(*row) if row else None
 
     async def in_status(self, status: ApplyStatus) -> list[Apply]:
@@ -160,12 +160,15 @@ class Applications:
         """Tell the customer when this transaction commits (B-35)."""
         self._trace.publish(tx, "notify", f"U{uid}", {"uid": uid, "event": event, "detail": detail})
 
-    async def open_refund(self, tx: Transaction, apply: Apply, state: str) -> None:
-        """A refund record (A-29): NOT_CREDITED, or PENDING_REVERSE until a supervisor has reversed."""
+    async def open_refund(self, tx: Transaction, apply: Apply, state: str, *, flow_id: int | None = None,
+                          amount: int | None = None) -> None:
+        """A refund record (A-29): NOT_CREDITED, or PENDING_REVERSE until a supervisor has reversed. ``flow_id`` and
+        ``amount``: of the statement entry that the bank took back, where it was one."""
         now = self._clock.now_ms()
         await tx.execute(NEW_REFUND, {
-            "source": apply.bank_type, "apply_id": apply.id, "procedure_id": apply.sba_procedure_id, "flow_id": None,
-            "ccy": apply.ccy, "amount": apply.amount, "state": state, "created_at": now, "updated_at": now})
+            "source": apply.bank_type, "apply_id": apply.id, "procedure_id": apply.sba_procedure_id, "flow_id": flow_id,
+            "ccy": apply.ccy, "amount": apply.amount if amount is None else amount, "state": state,
+            "created_at": now, "updated_at": now})
 
     async def refund_of(self, apply_id: int) -> str | None:
         """State of the refund record of an Apply, or None."""
@@ -177,6 +180,11 @@ class Applications:
         for state in ("PENDING_REVERSE", "SHORTFALL"):
             await tx.execute(REFUND_STATE, {"b_apply": apply_id, "b_state": state, "state": "REVERSED",
                                             "updated_at": self._clock.now_ms()})
+
+    async def refund_not_credited(self, tx: Transaction, apply_id: int) -> None:
+        """A pending refund of a deposit that was not credited after all: there is nothing to reverse."""
+        await tx.execute(REFUND_STATE, {"b_apply": apply_id, "b_state": "PENDING_REVERSE", "state": "NOT_CREDITED",
+                                        "updated_at": self._clock.now_ms()})
 
     async def refund_short(self, apply_id: int) -> None:
         """The balance does not bear the reversal: a debt to be noted (A-29)."""

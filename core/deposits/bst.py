@@ -73,8 +73,11 @@ class SocketDeposits:
         with Hop(self._trace, "deposit.submit", "deposit", of=""):
             with Hop(self._trace, "bankcard.check", CARDS):
                 agreement = await self._agreements.check(card_id, market)
+                bound = await self._accounts.owns_card(uid, self.bank, card_no)
             if isinstance(agreement, Refusal):
                 return agreement
+            if not bound:
+                return Refusal(Code.BLOCKED, f"card {card_no[-4:]} at {self.bank} is not bound: bind it first")
             return await self._begin(uid, trade_acc_id, market, card_id, card_no, ccy, amount)
 
     async def _begin(

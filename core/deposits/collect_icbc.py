@@ -83,6 +83,7 @@ class IcbcCollector:
         self._lags = (settings["icbc.lag.defer_s"], settings["icbc.lag.alert_s"])
         self._chain_days: int = settings["icbc.chain.days"]
         self._back_days: int = settings["icbc.pull.back_days"]
+        self.struck_tries: int = len(settings["airstar.deposit_job.delays_s"])
         room.statements.on_use[BANK] = self._used
 
     def _line(self, group: str, exchange: Exchange) -> IcbcLine:

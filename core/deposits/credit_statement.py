@@ -24,10 +24,11 @@ from core.deposits.crediting import Crediting, Terms
 from core.deposits.matching.links import AUTO, CREDIT, Deposit, Links, Match
 from core.deposits.matching.rounds import credit_of
 from core.deposits.matching.rules import STATEMENT_TRANS_TYPE, BankRules, wish
-from core.deposits.statements import ABNORMAL, CREDITED, VOID, Flow, Statements
+from core.deposits.statements import ABNORMAL, CREDITED, STRUCK, VOID, Flow, Statements
 from core.domain import ApplyStatus, DepositType, Role
 from core.errors import Code, Refusal
-from core.jobs import Failed, Job, Verdict
+from core.hops import belongs_to
+from core.jobs import Again, Done, Failed, Job, Verdict
 from core.money import MINOR_PER_MAJOR
 from core.orchestration.records import RC_REASONS, Actor, Procedure
 from core.orchestration.requests import check_wish
@@ -65,6 +66,7 @@ class StatementCrediting:
         self._first_large: dict[str, int] = {
             ccy: major * MINOR_PER_MAJOR for ccy, major in settings["deposit.first_large"].items()}
         self._third_party: float = settings["deposit.third_party"]
+        self._same_name: float = settings["card.name_similarity"]
         self._tolerance: float = settings["deposit.pre_approval.tolerance"]
         self._valid_ms: int = settings["deposit.pre_approval.valid_days"] * MS_PER_DAY
         applications.closings.append(self._closing)
@@ -72,7 +74,7 @@ class StatementCrediting:
     @property
     def handlers(self) -> dict[str, Any]:
         """Job name -> handler."""
-        return {CREDIT: self._credit}
+        return {CREDIT: self._credit, STRUCK: self._take_struck}
 
     # The job
 
@@ -121,15 +123,19 @@ class StatementCrediting:
 
     async def risks(self, apply: Apply, flow: Flow) -> tuple[str, ...]:
         """Why a deposit is of high risk (gaps.md B-10); empty: it is not."""
-        holder = await self._accounts.card_holder(apply.bank_type, apply.card_no)
-        names = () if holder is None else (holder.en_name, holder.name)
-        asked = wish(apply.id, apply.bank_type, apply.ccy, apply.amount, apply.created_at, apply.card_no, names)
         hits = [HIGH_RISK_LEVEL] if await self._accounts.risk_level(apply.uid) >= self._risk_level else []
         if flow.amount > self._first_large[flow.ccy] and await self._is_first(apply.uid):
             hits.append(FIRST_LARGE)
-        if flow.en_name and self._rules[flow.bank_type].alike(credit_of(flow), asked) < self._third_party:
+        if flow.en_name and await self._alike(apply, flow) < self._third_party:
             hits.append(THIRD_PARTY)
         return tuple(hits)
+
+    async def _alike(self, apply: Apply, flow: Flow) -> float:
+        """How much the remitter's name resembles the customer's."""
+        holder = await self._accounts.card_holder(apply.bank_type, apply.card_no)
+        names = () if holder is None else (holder.en_name, holder.name)
+        asked = wish(apply.id, apply.bank_type, apply.ccy, apply.amount, apply.created_at, apply.card_no, names)
+        return self._rules[flow.bank_type].alike(credit_of(flow), asked)
 
     async def _is_first(self, uid: int) -> bool:
         return await self._db.first(EARLIER[shard_of(uid)], {"uid": uid}) is None
@@ -167,34 +173,56 @@ class StatementCrediting:
         assert flow is not None, match
         if p.status == "end_reject" and p.reason in RC_REASONS:
             raise_alert(self._trace, "DEP-03", f"A{apply.id}", p.reason)
+        if p.status == "end_ok" and match.tier == AUTO:
+            await self._verify_card(apply, flow)
         to, status, reason = _ENDS[p.status]
 
         async def write(tx: Transaction) -> None:
             await self._links.move(tx, deposit, to, p.id)
-            if flow.status == VOID:
-                return
-            if await self._statements.change(tx, flow, status=status) is not None and reason:
-                await note_abnormal(tx, flow, reason, self._clock.now_ms())
+            if flow.status != VOID and await self._statements.change(tx, flow, status=status) is not None:
+                if reason:
+                    await note_abnormal(tx, flow, reason, self._clock.now_ms())
+            elif p.status == "end_reject":  # the bank has struck the entry meanwhile
+                await self._applications.refund_not_credited(tx, apply.id)
 
         return write
 
+    async def _verify_card(self, apply: Apply, flow: Flow) -> None:
+        """The first deposit that the round matched by itself, under the holder's name, verifies the card it came from
+        (B-40). One that a person matched does not: that the money is his says nothing of the card."""
+        if flow.en_name and await self._accounts.has_bound(apply.uid, apply.bank_type, apply.card_no) \
+                and await self._alike(apply, flow) >= self._same_name:
+            await self._accounts.verify_card(apply.uid, apply.bank_type, apply.card_no)
+
     # The bank takes back what it told
 
-    async def struck(self, flow: Flow) -> str:
+    async def _take_struck(self, job: Job) -> Verdict:
+        """StatementStruck: a bank's collector has seen that an entry in use is gone."""
+        flow = await self._statements.find(job.payload["bank"], job.payload["flow"])
+        assert flow is not None, job.payload
+        if await self.struck(flow) is not None:
+            return Done()
+        return Again(self._clock.now_ms(), f"F{flow.id} moved at this moment")
+
+    async def struck(self, flow: Flow) -> str | None:
         """The bank has deleted an entry (A-29; the customer was refunded): VOID, and what was made of it undone as far
-        as a machine may. Returns what became of its application: "", REFUNDED, or PENDING_REVERSE for a person."""
+        as a machine may. Returns what becomes of its application: "" (there is none, or it was struck before),
+        REFUNDED, or PENDING_REVERSE for a person; None if the entry has moved since it was read: ask again."""
+        if flow.status == VOID:
+            return ""
         if flow.is_used == 0:
             async with self._db.transaction() as tx:
-                await self._statements.change(tx, flow, status=VOID)
-            return ""
+                return "" if await self._statements.change(tx, flow, status=VOID) is not None else None
         owner = await self._links.owner_of(flow.bank_type, flow.id)
         link = await self._links.latest(owner) if owner is not None else None
         apply = await self._applications.find(owner) if owner is not None else None
-        assert link is not None and apply is not None, flow
+        if link is None or apply is None:  # its match is being taken apart
+            return None
         match, deposit = link
+        belongs_to(f"A{apply.id}")
 
         async def refunded(tx: Transaction, _match: Match) -> None:
-            await self._applications.open_refund(tx, apply, "NOT_CREDITED")
+            await self._applications.open_refund(tx, apply, "NOT_CREDITED", flow_id=flow.id, amount=flow.amount)
             self._applications.tell(tx, apply.uid, "DEPOSIT_REFUNDED", "")
 
         if await self._links.unmatch(flow, apply, match, deposit, "system", to=ApplyStatus.REFUNDED, flow_to=VOID,
@@ -202,16 +230,23 @@ class StatementCrediting:
             return "REFUNDED"
         return await self._to_reverse(flow, apply)
 
-    async def _to_reverse(self, flow: Flow, apply: Apply) -> str:
-        """The credit has begun: a supervisor reverses it, no machine does."""
+    async def _to_reverse(self, flow: Flow, apply: Apply) -> str | None:
+        """The credit has begun: a supervisor reverses it, no machine does. One that was refused or reversed already
+        leaves nothing to reverse."""
+        over = apply.status in (ApplyStatus.REJECTED, ApplyStatus.REVERSED)
         async with self._db.transaction() as tx:
-            if await self._statements.change(tx, flow, status=VOID) is not None:
-                await self._applications.open_refund(tx, apply, "PENDING_REVERSE")
-                self._applications.tell(tx, apply.uid, "DEPOSIT_REFUNDED", "")
+            if await self._statements.change(tx, flow, status=VOID) is None:
+                return None
+            await self._applications.open_refund(tx, apply, _OVER.get(apply.status, "PENDING_REVERSE"),
+                                                 flow_id=flow.id, amount=flow.amount)
+            self._applications.tell(tx, apply.uid, "DEPOSIT_REFUNDED", "")
+            if not over:
                 tx.after_commit(lambda: raise_alert(self._trace, "DEP-09", f"A{apply.id}", f"F{flow.id}"))
-        return "PENDING_REVERSE"
+        return "" if over else "PENDING_REVERSE"
 
 
+_OVER: Final = {int(ApplyStatus.REJECTED): "NOT_CREDITED", int(ApplyStatus.REVERSED): "REVERSED"}
+"""Status of an application whose credit is over -> state of the refund record."""
 _ENDS: Final[dict[str, tuple[ApplyStatus, int, str]]] = {
     "end_ok": (ApplyStatus.DONE, CREDITED, ""),
     "end_reject": (ApplyStatus.REJECTED, ABNORMAL, NOT_CREDITED),

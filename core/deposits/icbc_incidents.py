@@ -8,7 +8,8 @@ Rules (tasks-and-monitoring.md §4.4; gaps.md B-21), before any code:
   was refunded, unless it was never in the chain (a ghost: type 4). It needs a later statement in both groups; without
   one it stalls (type 2) and changes nothing.
 * Balances that were printed while the refunded statement stood are corrected, in a group that never heard of it too.
-* A refunded statement that matching used opens a refund record (A-29), one that it did not is VOID.
+* A refunded statement that matching used opens a refund record (A-29) and undoes what may be undone by a machine; one
+  that it did not is VOID.
 * A statement that was used is never deleted as a ghost, nor one that the bank still shows.
 * An emergency credit names the person and the reason, and the bank's serial: if the line brings it after all, it is
   known.
@@ -20,21 +21,21 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Update, bindparam, insert, select, update
+from sqlalchemy import Update, update
 
 from core.alerts import clear_alert, raise_alert
 from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Told
 from core.clock import MS_PER_DAY
 from core.deposits.collect_icbc import IcbcCollector, entry_of
 from core.deposits.icbc_flows import NEW_SCRIPT, Row, Shift, ghosts_among, shifts_of
-from core.deposits.statements import CREDITED, VOID, Flow, months_between
+from core.deposits.statements import STRUCK, VOID, Flow, months_between
 from core.domain import Role
 from core.errors import BankFault, Code, OutcomeUnknown, Refusal
 from core.money import show
 from core.orchestration.records import Actor
 from core.statement import Entry
 from core.storage import Statement, Transaction
-from core.storage.primary import flow_claim, icbc_bank_flow, refund
+from core.storage.primary import icbc_bank_flow
 
 MAY: Final[dict[str, tuple[Role, ...]]] = {
     "run_script": (Role.ON_DUTY, Role.SUPERVISOR, Role.TECH_OPS),
@@ -45,11 +46,6 @@ MAY: Final[dict[str, tuple[Role, ...]]] = {
 """Action -> roles (gaps.md B-21, B-30; the runbook's first responder runs the script)."""
 
 DONE, NOTHING, STALLED, UNRESOLVED = "DONE", "NOTHING", "REFUND_SCRIPT_STALLED", "UNRESOLVED"
-
-CLAIM_OF = Statement(select(flow_claim.c.apply_id).where(
-    flow_claim.c.bank_type == bindparam("bank"), flow_claim.c.flow_id == bindparam("flow")))
-NEW_REFUND = Statement(insert(refund).values({name: bindparam(name) for name in (
-    "source", "apply_id", "procedure_id", "flow_id", "ccy", "amount", "state", "created_at", "updated_at")}))
 
 
 class Handled(NamedTuple):
@@ -70,7 +66,8 @@ class IcbcIncidents:
     """The runbook's steps on one collector."""
 
     def __init__(self, collector: IcbcCollector) -> None:
-        self._collector, self._book = collector, collector.book
+        self.collector = self._collector = collector
+        self._book = collector.book
         self._db, self._statements = collector.room.db, collector.room.statements
         self._trace = collector.room.trace
 
@@ -268,20 +265,19 @@ class IcbcIncidents:
         return script
 
     async def _withdraw(self, tx: Transaction, flow: Flow, refunded: bool) -> None:
-        """The bank has taken the statement back: VOID if it was free; else a refund record for its deposit (A-29)."""
+        """The bank has taken the statement back: VOID if it was free; else what was made of it is undone by the room of
+        credits, and a refund record opened (A-29): a job of its own, queued with the script."""
         if not flow.is_used:
             if await self._statements.change(tx, flow, status=VOID) is None:
                 raise _Moved(f"F{flow.id} was used meanwhile")
             return
         if not refunded:
             raise _Moved(f"F{flow.id} was used meanwhile")
-        claim, now = await tx.first(CLAIM_OF, {"bank": BANK, "flow": flow.id}), self._collector.now_ms()
-        state = "PENDING_REVERSE" if flow.status == CREDITED else "NOT_CREDITED"
-        await tx.execute(NEW_REFUND, {
-            "source": BANK, "apply_id": claim[0] if claim else None, "procedure_id": None, "flow_id": flow.id,
-            "ccy": flow.ccy, "amount": flow.amount, "state": state, "created_at": now, "updated_at": now})
+        room = self._collector.room
+        await room.jobs.enqueue(tx, STRUCK, f"{BANK}:{flow.id}", {"bank": BANK, "flow": flow.id},
+                                self._collector.now_ms(), self._collector.struck_tries)
         tx.after_commit(lambda: raise_alert(
-            self._trace, "ICBC-05", f"F{flow.id}", f"{state}: {show(flow.amount, flow.ccy)} given back by the bank"))
+            self._trace, "ICBC-05", f"F{flow.id}", f"{show(flow.amount, flow.ccy)} given back by the bank"))
 
     async def _flow_of(self, account: str, serial: str) -> Flow | None:
         for group in GROUPS:

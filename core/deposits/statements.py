@@ -31,7 +31,10 @@ from core.trace import Trace
 
 NEW, WINDOW_WAIT, CANDIDATE, MATCHED, CREDITED, ABNORMAL, VOID = range(7)
 """Statuses of a statement entry (gaps.md B-02)."""
+STATUS_NAMES: Final = ("NEW", "WINDOW_WAIT", "CANDIDATE", "MATCHED", "CREDITED", "ABNORMAL", "VOID")
 OPEN: Final = (NEW, WINDOW_WAIT, CANDIDATE)
+STRUCK: Final = "StatementStruck"
+"""Job: the bank has deleted an entry that was used (payload ``bank`` and ``flow``)."""
 
 
 class Flow(NamedTuple):
@@ -301,5 +304,5 @@ class Statements:
         return suffix
 
 
-__all__ = ["ABNORMAL", "CANDIDATE", "CREDITED", "MATCHED", "NEW", "OPEN", "VOID", "WINDOW_WAIT", "Flow", "Statements",
-           "Taken", "month_at", "month_of", "months_between"]
+__all__ = ["ABNORMAL", "CANDIDATE", "CREDITED", "MATCHED", "NEW", "OPEN", "STATUS_NAMES", "VOID", "WINDOW_WAIT", "Flow",
+           "Statements", "Taken", "month_at", "month_of", "months_between"]

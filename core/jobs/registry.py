@@ -9,6 +9,7 @@ How to read the less obvious rows:
 
 * ``SyncAsbBstWithdraw`` is one job with two functions (A-38): the fallback runs per instruction in the queue, the
   pull of what customers began at the bank is periodic.
+* ``EddiDepositProcess`` finds successful debits periodically, and credits each of them in the queue.
 * ``SyncBstDataHelper`` also runs when the CMB socket comes back: the socket service asks for a run.
 * ``IcbcPull`` of B-15 is three rows here: two lines that cannot be switched, and the pull of the day before.
 * ``support`` entries belong to a domain, but the documents do not count them there (A-08: ten BST entries, four eDDA).
@@ -102,11 +103,19 @@ REGISTRY: tuple[Entry, ...] = (
     Entry("AbnormalDepositJob", ("deposit",), Domain.MATCHING, (Every("jobs.abnormal_deposit.period_s"),)),
     Entry("ApplyTimeoutReject", ("deposit",), Domain.MATCHING, (Daily("jobs.apply_timeout.at"),)),
     Entry("StatementCredit", ("deposit",), Domain.MATCHING, (OnEvent("airstar.deposit_job.delays_s"),), support=True),
+    Entry("StatementStruck", ("deposit",), Domain.MATCHING, (OnEvent("airstar.deposit_job.delays_s"),), support=True),
+    # Cheques
+    Entry("ChequeCredit", ("deposit",), Domain.MATCHING, (OnEvent("airstar.deposit_job.delays_s"),), support=True),
+    Entry("ChequeRelease", ("deposit",), Domain.MATCHING, (OnEvent("cheque.release.delays_s"),), support=True),
+    Entry("ChequeBranchRun", ("deposit",), Domain.MATCHING, (Daily("jobs.cheque_branch_run.at", Days.BUSINESS),),
+          support=True),
+    Entry("ChequeClear", ("deposit",), Domain.MATCHING, (Daily("jobs.cheque_clear.at", Days.BUSINESS),), support=True),
     # eDDA / eDDI
     Entry("EddaAuthPoll", _EDDI, Domain.EDDA, (Every("jobs.edda_auth.period_s"),)),
     Entry("EddiResultQuery", _EDDI, Domain.EDDA, (Every(
         "jobs.eddi_result.period_s", ("jobs.eddi_result.from", "jobs.eddi_result.until"), Days.BUSINESS),)),
-    Entry("EddiDepositProcess", _EDDI, Domain.EDDA, (Every("jobs.eddi_deposit.period_s"),)),
+    Entry("EddiDepositProcess", _EDDI, Domain.EDDA, (
+        Every("jobs.eddi_deposit.period_s"), OnEvent("airstar.deposit_job.delays_s"))),
     Entry("EddaStatusSync", _EDDI, Domain.EDDA, (Daily("jobs.edda_status.at"),),
           Repeat("jobs.edda_status.repeat.times", "jobs.edda_status.repeat.every_s")),
     Entry("HsbcEddaReport", ("hsbc_edda_report",), Domain.EDDA, (Daily("jobs.edda_report.at"),),

@@ -23,8 +23,10 @@ from core.cards.mandates import Mandates
 from core.clock import Clock
 from core.deposits.airstar import AirstarDeposits
 from core.deposits.applications import Applications, Apply
+from core.deposits.collect_icbc import IcbcCollector
 from core.deposits.collection import StatementRoom
 from core.deposits.crediting import Crediting
+from core.deposits.icbc_incidents import IcbcIncidents
 from core.deposits.matching.room import MatchingRooms
 from core.deposits.statements import Statements
 from core.deposits.transfers import JOBS
@@ -142,6 +144,8 @@ class Core:
         self.statements = Statements(databases.primary, clock, trace, keep_months=settings["match.look_back_months"])
         self.collectors = collectors(given.statements, StatementRoom(
             databases.primary, clock, trace, settings, given.calendars, self.jobs, self.statements))
+        icbc = self.collectors.get("icbc")
+        self.icbc_incidents = IcbcIncidents(icbc) if isinstance(icbc, IcbcCollector) else None
         self.matching = MatchingRooms(
             databases.primary, clock, trace, given.calendars, self.jobs, self.statements, self.applications,
             self.accounts, self.sba, crediting, self.lists, rpc, settings, tuple(self.collectors))

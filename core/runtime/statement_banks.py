@@ -13,6 +13,7 @@ from core.deposits.collect_hsbc import HsbcCollector
 from core.deposits.collect_icbc import IcbcCollector
 from core.deposits.collect_numbered import NUMBERED
 from core.deposits.collection import Collect, Collector, StatementRoom
+from core.deposits.ewb import EwbCollector
 from core.errors import Misconfigured
 
 COLLECTORS: Final[dict[str, Collect]] = {
@@ -20,6 +21,7 @@ COLLECTORS: Final[dict[str, Collect]] = {
     "icbc": IcbcCollector,
     "bochk": BochkCollector,
     **NUMBERED,
+    "ewb": EwbCollector,
 }
 """Bank -> what makes its collector of its lines."""
 

@@ -1,7 +1,8 @@
 """Black and white lists of deposits and withdrawals (gaps.md B-36, A-28).
 
 An entry is one value of one kind on one list, with the operator and the reason of its last change. A removed entry
-stays as a row that has expired, so the list remembers it. Values are compared after normalisation, names also by
+stays as a row that has expired, so the list remembers it. Every change is written down besides (`Lists.changes`), in
+the transaction that makes it, and never changed itself. Values are compared after normalisation, names also by
 similarity. What a hit means (manual review, fast track), which list wins, and that silence of this service counts as
 a hit, are decisions of the caller.
 """
@@ -18,7 +19,7 @@ from core.clock import Clock
 from core.errors import Code, Refusal
 from core.screening.names import fold_name, fold_number, most_similar
 from core.storage import Database, Statement, Transaction, UniqueViolation
-from core.storage.primary import list_entry
+from core.storage.primary import list_change, list_entry
 
 
 class ListName(StrEnum):
@@ -72,6 +73,18 @@ class Entry(NamedTuple):
     updated_at: int
 
 
+class Change(NamedTuple):
+    """A row of the audit trail. ``action``: ADD or REMOVE."""
+
+    action: str
+    kind: str
+    value: str
+    reason: str
+    operator: str
+    expires_at: int | None
+    created_at: int
+
+
 NORMAL_FORM: Final[dict[Kind, Callable[[str], str]]] = {
     Kind.UID: str.strip, Kind.CARD_NO: fold_number, Kind.NAME: fold_name, Kind.ACCOUNT: fold_number,
 }
@@ -100,6 +113,11 @@ CHANGE = Statement(
     update(list_entry).where(_E.id == bindparam("b_id"))
     .values(reason=bindparam("b_reason"), operator=bindparam("b_operator"), expires_at=bindparam("b_expires_at"),
             updated_at=bindparam("b_now")))
+NOTE = Statement(insert(list_change))
+CHANGES = Statement(select(*(list_change.c[name] for name in Change._fields)).where(
+    list_change.c.list == bindparam("b_list"), list_change.c.created_at >= bindparam("b_since"))
+    .order_by(list_change.c.id).limit(bindparam("b_limit")))
+_ADD, _REMOVE = "ADD", "REMOVE"
 
 
 class Lists:
@@ -131,6 +149,11 @@ class Lists:
                                          "b_limit": min(limit, _PAGE_MAX)})
         return [Entry(*row) for row in rows]
 
+    async def changes(self, name_of_list: ListName, since_ms: int = 0, limit: int = _PAGE_MAX) -> list[Change]:
+        """What was put on a list and taken off it from a moment on, in order; at most 1,000."""
+        return [Change(*row) for row in await self._db.all(CHANGES, {
+            "b_list": name_of_list.value, "b_since": since_ms, "b_limit": min(limit, _PAGE_MAX)})]
+
     async def add(self, name_of_list: ListName, values: Sequence[Value], operator: str, reason: str) -> int | Refusal:
         """Put all values on the list, or none: number added, or INVALID_PARAM, or DUPLICATE (in force already)."""
         now = self._clock.now_ms()
@@ -147,7 +170,7 @@ class Lists:
                     if row is not None and _in_force(row, now):
                         return Refusal(Code.DUPLICATE, f"{value.kind.value} {value.value} is on {name_of_list.value}")
                 for value, row in zip(wanted, known, strict=True):
-                    await self._put(tx, name_of_list, value, row, operator, reason, now)
+                    await self._put(tx, name_of_list, _ADD, value, row, operator, reason, now)
         except UniqueViolation:
             return Refusal(Code.DUPLICATE, f"another operator put one of them on {name_of_list.value} meanwhile")
         return len(wanted)
@@ -165,7 +188,7 @@ class Lists:
                 if row is None or not _in_force(row, now):
                     return Refusal(Code.NOT_FOUND, f"{value.kind.value} {value.value} is not on {name_of_list.value}")
             for value, row in zip(wanted, known, strict=True):
-                await self._put(tx, name_of_list, value._replace(expires_at=now), row, operator, reason, now)
+                await self._put(tx, name_of_list, _REMOVE, value._replace(expires_at=now), row, operator, reason, now)
         return len(wanted)
 
     def _wanted(self, values: Sequence[Value], operator: str, reason: str) -> list[Value] | Refusal:
@@ -195,9 +218,12 @@ class Lists:
         return await tx.first(FIND_ANY, {"b_list": name_of_list.value, "b_kind": value.kind.value,
                                          "b_value": value.value})
 
-    async def _put(self, tx: Transaction, name_of_list: ListName, value: Value, row: tuple[Any, ...] | None,
-                   operator: str, reason: str, now: int) -> None:
-        """Write an entry as new, or give an old row the new end, operator and reason."""
+    async def _put(self, tx: Transaction, name_of_list: ListName, action: str, value: Value,
+                   row: tuple[Any, ...] | None, operator: str, reason: str, now: int) -> None:
+        """Write an entry as new, or give an old row the new end, operator and reason; and that this was done."""
+        await tx.execute(NOTE, {
+            "list": name_of_list.value, "action": action, "kind": value.kind.value, "value": value.value,
+            "reason": reason, "operator": operator, "expires_at": value.expires_at, "created_at": now})
         change = {"b_reason": reason, "b_operator": operator, "b_expires_at": value.expires_at, "b_now": now}
         if row is None:
             await tx.execute(ADD, {"b_list": name_of_list.value, "b_kind": value.kind.value, "b_value": value.value,

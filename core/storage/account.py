@@ -7,16 +7,29 @@ from typing import Final
 from sqlalchemy import CheckConstraint, Index, MetaData, Table, UniqueConstraint
 from sqlmodel import SQLModel
 
-from core.domain import MandateStatus, Market
-from core.storage.columns import code, flag, key, moment, nullable, number, one_of, tables, text, text_key
+from core.domain import EddaStatus, MandateStatus, Market
+from core.money import Currency
+from core.storage.columns import (
+    code,
+    flag,
+    given_key,
+    key,
+    long_document,
+    moment,
+    nullable,
+    number,
+    one_of,
+    tables,
+    text,
+    text_key,
+)
 
 CARD_STATUSES: Final = (1, 2, 3, 4)
 """1 BINDING, 2 VERIFIED, 3 UNBOUND, 4 FROZEN."""
 
 CERTIFICATE_STATES: Final = ("NEW", "ACCEPTED", "REJECTED")
 
-EDDA_STATUSES: Final = (0, 1, 2, 3, 4, 5)
-"""0 INIT, 1 PENDING, 2 ACTIVE, 3 REJECTED, 4 SUSPENDED, 5 CANCELLED."""
+EDDA_REPORT_STATES: Final = ("TAKEN", "REFUSED")
 
 
 class AccountTable(SQLModel, registry=tables()):
@@ -137,15 +150,21 @@ class BankCardBst(AccountTable, table=True):
 
 
 class BankCardEdda(AccountTable, table=True):
-    """A direct-debit authorisation (B-25); ``limit`` per debit in minor units."""
+    """A direct-debit authorisation (B-25); ``limit`` per debit in minor units, ``expiry`` as yyyymmdd.
+
+    ``debtor_…``: the account that is debited, as the bank is told; ``told_at``: when the bank last said what it is;
+    ``overdue``: the bank has taken longer to decide than we go on asking every few minutes."""
 
     __tablename__ = "bank_card_edda"
     __table_args__ = (
         one_of("bank", ("hsbc", "hase")),
-        one_of("status", EDDA_STATUSES),
+        one_of("status", EddaStatus),
         UniqueConstraint("bank", "mandate_ref"),
         Index(None, "uid"),
         Index(None, "card_id"),
+        Index(None, "bank", "status"),
+        flag("overdue"),
+        one_of("ccy", Currency),
     )
     id: int | None = key()
     uid: int = number()
@@ -153,10 +172,32 @@ class BankCardEdda(AccountTable, table=True):
     bank: str = text(16)
     mandate_ref: str | None = nullable(text(64))
     status: int = code(0)
+    ccy: str = text(3)
     limit: int = number(0)
     expiry: int | None = nullable(number())
+    debtor_bank: str = text(16)
+    debtor_account: str = text(64)
+    debtor_name: str = text(140)
+    reason: str = text(64, "")
+    overdue: int = code(0)
+    told_at: int | None = nullable(moment())
     created_at: int = moment()
     updated_at: int = moment()
+
+
+class EddaReportFile(AccountTable, table=True):
+    """A report of HSBC on authorisations, as it was fetched (B-25); ``version``: when the bank wrote it, epoch s."""
+
+    __tablename__ = "edda_report"
+    __table_args__ = (one_of("state", EDDA_REPORT_STATES), {"sqlite_with_rowid": False})
+    name: str = text_key(128)
+    version: int = given_key()
+    state: str = text(8)
+    changes: int = number(0)
+    refused: int = number(0)
+    reason: str = text(500, "")
+    raw: str = long_document()
+    created_at: int = moment()
 
 
 class Sequences(AccountTable, table=True):
@@ -177,4 +218,5 @@ bank_card_certificate: Table = METADATA.tables["bank_card_certificate"]
 bank_card_asb_bst: Table = METADATA.tables["bank_card_asb_bst"]
 bank_card_bst: Table = METADATA.tables["bank_card_bst"]
 bank_card_edda: Table = METADATA.tables["bank_card_edda"]
+edda_report: Table = METADATA.tables["edda_report"]
 sequences: Table = METADATA.tables["sequences"]

@@ -12,7 +12,7 @@ from typing import Final
 from sqlalchemy import CheckConstraint, Index, MetaData, Table, UniqueConstraint
 from sqlmodel import SQLModel
 
-from core.domain import ApplyStatus, Initiator, JobState, Market, TaskStatus
+from core.domain import ApplyStatus, DebitState, Initiator, JobState, Market, TaskStatus
 from core.money import Currency
 from core.storage.columns import (
     code,
@@ -40,6 +40,7 @@ HSBC_FILE_STATES: Final = ("NEW", "TAKEN", "QUARANTINED")
 TIERS: Final = ("AUTO", "ASSISTED", "MANUAL")
 MATCH_ACTIONS: Final = ("MATCH", "UNMATCH")
 SOCKET_BANKS: Final = ("cmb", "cmbc")
+EDDI_BANKS: Final = ("hsbc", "hase")
 PUSH_SOURCES: Final = ("push", "helper", "repull")
 """Over the line, by the recovery of CMB (gaps.md B-43), by the re-pull of CMBC."""
 PUSH_STATES: Final = ("NEW", "DONE", "REFUSED", "DUPLICATE")
@@ -835,18 +836,19 @@ class Voucher(PrimaryTable, table=True):
 class ChequeDeposit(PrimaryTable, table=True):
     """A cheque of a customer that operations have keyed (gaps.md B-29): credited under a hold until it is cleared.
 
-    ``clears_on``: yyyymmdd, empty until it has been banked. A cheque is one: (bank of the drawer, number)."""
+    ``clears_on``: yyyymmdd, empty until it has been banked. A cheque is one: (drawer's bank and account, number)."""
 
     __tablename__ = "cheque_deposit"
     __table_args__ = (
         one_of("state", CHEQUE_STATES),
-        UniqueConstraint("drawer_bank", "cheque_no"),
+        UniqueConstraint("drawer_bank", "drawer_account", "cheque_no"),
         Index(None, "state", "clears_on"),
     )
     id: int | None = key()
     apply_id: int = number(unique=True)
     hold_id: str = text(32, unique=True)
     drawer_bank: str = text(16)
+    drawer_account: str = text(34)
     cheque_no: str = text(16)
     state: str = text(8, "KEYED")
     banked_at: int | None = nullable(moment())
@@ -871,6 +873,83 @@ class ListChange(PrimaryTable, table=True):
     operator: str = text(32)
     expires_at: int | None = nullable(moment())
     created_at: int = moment()
+
+
+class EddiDebit(PrimaryTable, table=True):
+    """A direct debit at HSBC or Hang Seng (gaps.md B-25). ``id`` comes from a `Sequence`, so that it is given in the
+    order of the commits: Hang Seng's are sent in it. ``doubt``: a sending of it may have arrived; ``attempts``:
+    sendings; ``due_at``: not to be sent before; ``credit``: its crediting was queued; ``overdue``: that was told."""
+
+    __tablename__ = "eddi_debit"
+    __table_args__ = (
+        one_of("bank", EDDI_BANKS),
+        one_of("ccy", Currency),
+        one_of("state", DebitState),
+        CheckConstraint("amount > 0", name="amount"),
+        flag("doubt"),
+        flag("credit"),
+        flag("overdue"),
+        Index(None, "bank", "state", "id"),
+        Index(None, "apply_id"),
+    )
+    id: int = given_key()
+    bank: str = text(16)
+    apply_id: int = number()
+    authorisation_id: int = number()
+    mandate_ref: str = text(64)
+    reference: str = text(32, unique=True)
+    ccy: str = text(3)
+    amount: int = number()
+    state: str = text(16)
+    bank_id: str = text(64, "")
+    reason: str = text(64, "")
+    attempts: int = number(0)
+    doubt: int = code(0)
+    credit: int = code(0)
+    overdue: int = code(0)
+    due_at: int = moment()
+    submitted_at: int | None = nullable(moment())
+    asked_at: int | None = nullable(moment())
+    created_at: int = moment()
+    updated_at: int = moment()
+
+
+class EddiTokenBucket(PrimaryTable, table=True):
+    """Requests that may still leave for a bank in a second of the clock (ADR-004, gaps.md B-25)."""
+
+    __tablename__ = "eddi_token_bucket"
+    __table_args__ = (
+        CheckConstraint("tokens BETWEEN 0 AND rate", name="tokens"),
+        {"sqlite_with_rowid": False},
+    )
+    bank: str = text_key(16)
+    tokens: int = number()
+    rate: int = number()
+    second: int = number()
+
+
+class EddiInFlight(PrimaryTable, table=True):
+    """A request that left for a bank with a token; ``answered_at`` empty while it may still arrive."""
+
+    __tablename__ = "eddi_in_flight"
+    __table_args__ = (Index(None, "bank", "sent_at"),)
+    id: int | None = key()
+    bank: str = text(16)
+    sent_at: int = moment()
+    answered_at: int | None = nullable(moment())
+
+
+class EddiSerialLock(PrimaryTable, table=True):
+    """The row that lets one request after another leave for a bank (ADR-004). ``holder`` has its ``turn`` until
+    ``held_until``; who looks or changes it does so under the row's lock."""
+
+    __tablename__ = "eddi_serial_lock"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    bank: str = text_key(16)
+    turn: int = number(0)
+    holder: str = text(64, "")
+    held_until: int = number(0)
+    updated_at: int = moment()
 
 
 class ListEntry(PrimaryTable, table=True):
@@ -971,6 +1050,10 @@ icbc_script: Table = METADATA.tables["icbc_script"]
 collect_cursor: Table = METADATA.tables["collect_cursor"]
 bochk_s16_file: Table = METADATA.tables["bochk_s16_file"]
 bochk_s16_record: Table = METADATA.tables["bochk_s16_record"]
+eddi_debit: Table = METADATA.tables["eddi_debit"]
+eddi_token_bucket: Table = METADATA.tables["eddi_token_bucket"]
+eddi_in_flight: Table = METADATA.tables["eddi_in_flight"]
+eddi_serial_lock: Table = METADATA.tables["eddi_serial_lock"]
 list_entry: Table = METADATA.tables["list_entry"]
 list_change: Table = METADATA.tables["list_change"]
 voucher: Table = METADATA.tables["voucher"]

@@ -102,6 +102,8 @@ PROCEDURE_OF = Statement(select(sba_list.c.procedure_id).where(sba_list.c.task_i
 RECENT = Statement(select(_T.id, _T.status).where(
     _T.created_at >= bindparam("since"), _T.created_at < bindparam("until"), _T.status == bindparam("status"))
     .order_by(_T.created_at, _T.id))
+OPEN_OF_CARD = Statement(select(_T.id).where(_T.uid == bindparam("uid"), _T.card_id == bindparam("card"), _T.status.in_(
+    (int(TaskStatus.PENDING), int(TaskStatus.PROCESSING)))).order_by(_T.id).limit(1))
 ENGLISH_NAME = Statement(select(nick_list.c.en_name, nick_list.c.cn_name).where(nick_list.c.uid == bindparam("uid")))
 
 _RESULT = {"end_ok": TaskStatus.DONE, "end_reject": TaskStatus.FAILED, "end_cancel": TaskStatus.CANCELLED,
@@ -182,6 +184,11 @@ class Withdrawals:
         """The Task, or None."""
         row = await self._db.first(FIND, {"b_id": task_id})
         return Task(*row) if row else None
+
+    async def open_of_card(self, uid: int, card_id: int) -> int | None:
+        """Id of a Task to this card that is not over: as long as there is one, the card stays bound (B-40)."""
+        row = await self._db.first(OPEN_OF_CARD, {"uid": uid, "card": card_id})
+        return int(row[0]) if row else None
 
     async def procedure_of(self, task_id: int) -> int | None:
         """Id of the Procedure of a Task, or None while it has none (DB-05)."""

@@ -119,7 +119,8 @@ CREDITS = st.builds(
     st.sampled_from(["HKD", "USD", "CNH"]), st.builds("{}.{:02d}".format, st.integers(0, 10**15 - 1),
                                                        st.integers(0, 99)),
     st.integers(10**9, 4 * 10**9).map(lambda s: s * 1_000), LINE, LINE, LINE)
-PAGES = st.builds(Page, st.lists(CREDITS, max_size=5).map(tuple), st.integers(0, 10**15 - 1), st.booleans(), st.just(()))
+PAGES = st.builds(Page, st.lists(CREDITS, max_size=5).map(tuple), st.integers(0, 10**15 - 1), st.booleans(),
+                  st.just(()))
 
 
 @each

@@ -13,14 +13,14 @@ from sqlalchemy import insert, select, update
 
 from core.banks.icbc import CANARY, PROD
 from core.deposits.icbc_flows import breaks_of, suggested
-from core.deposits.icbc_incidents import CLAIM_OF, MAY, Handled
+from core.deposits.icbc_incidents import MAY, Handled
 from core.deposits.statements import CREDITED, MATCHED, NEW, VOID
 from core.domain import Role
 from core.errors import Code, Refusal
 from core.orchestration.records import Actor
 from core.statement import Entry
 from core.storage import Statement
-from core.storage.primary import flow_claim, icbc_bank_flow, refund
+from core.storage.primary import icbc_bank_flow, queue, refund
 
 BOTH = {f"prod:{HKD}", f"canary:{HKD}"}
 WIRES = ("messages", "full")
@@ -101,26 +101,24 @@ def test_a_script_that_finds_nothing_refunded_changes_nothing() -> None:
         assert (world.rows(PROD), world.rows(CANARY)) == before and world.scripts() == []
 
 
-@pytest.mark.req("ICBC-INC-11")
-@pytest.mark.parametrize(("status", "state"), [(CREDITED, "PENDING_REVERSE"), (MATCHED, "NOT_CREDITED")])
-def test_a_refunded_statement_that_was_used_opens_a_refund_record_for_its_deposit(status: int, state: str) -> None:
+def test_a_refunded_statement_that_was_used_is_handed_to_the_room_of_credits_with_the_script() -> None:
     with icbc_world() as world:
         world.bank.fault("refund", refund_s=400, count=1)
         booked = world.pay("a")
         world.pass_s(70)
-        flow = world.use(booked.reference, status=status)
-        world.run(world.databases.primary.execute(Statement(insert(flow_claim)), {
-            "bank_type": "icbc", "flow_id": flow.id, "apply_id": 1207, "claimed_at": 1}))
-        assert world.run(world.databases.primary.first(CLAIM_OF, {"bank": "icbc", "flow": flow.id})) == (1207,)
+        flow = world.use(booked.reference, status=MATCHED)
         world.pass_s(500)
         world.pay("b")
         world.pass_s(300)
         done = world.run(world.incidents.run_script(HKD, ON_DUTY))
         assert isinstance(done, Handled) and done.result == "DONE"
-        assert _refunds(world) == [("icbc", 1207, flow.id, "HKD", booked.amount, state)]
-        assert world.alerts("ICBC-05") == [f"F{flow.id}"] and _statuses(world)[booked.reference] == status
+        queued = select(queue.c.event, queue.c.payload)
+        handed = [("StatementStruck", f'{{"bank":"icbc","flow":{flow.id}}}')]
+        assert world.run(world.databases.primary.all(Statement(queued), {})) == handed
+        assert world.alerts("ICBC-05") == [f"F{flow.id}"] and _statuses(world)[booked.reference] == MATCHED
         again = world.run(world.incidents.run_script(HKD, ON_DUTY))
-        assert isinstance(again, Handled) and again.result == "NOTHING" and len(_refunds(world)) == 1
+        assert isinstance(again, Handled) and again.result == "NOTHING"
+        assert world.run(world.databases.primary.all(Statement(queued), {})) == handed and _refunds(world) == []
 
 
 # --- type 2 -------------------------------------------------------------------------------------------------------

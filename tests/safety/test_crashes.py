@@ -1,8 +1,9 @@
 """The core dies right after every single commit of every story, and the end is the same as without (DEDUP-12).
 
 First the story is told undisturbed and its commits are counted; then once more for each of them, with a kill right
-after it. Both books, states, steps, notices, alerts and the bank's movements must come out equal, nothing may be
-left over, and every invariant is watched all the way.
+after it (what stories have in common is tried once). Both books, states, steps, notices, alerts and the bank's
+movements must come out equal, nothing may be left over, and every invariant is watched all the way. The core also dies
+at each message on a bank's line: its answer, or a push, is not heard, or a push is not acknowledged.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ async def test_each_database_holds_the_documented_tables(databases: Databases) -
     assert {f"{bank}_bank_flow" for bank in MATCHING_BANKS} <= primary
     assert await _tables(databases.account) == {
         "bank_card", "bank_info", "bank_card_certificate", "bank_card_asb_bst", "bank_card_bst", "bank_card_edda",
-        "sequences", "schema_version"}
+        "edda_report", "sequences", "schema_version"}
     assert await _tables(databases.procedure) == {
         "proc_info", "proc_cash_deposit", "proc_cash_withdraw", "flow", "proc_idem", "outbox", "late_result",
         "sequences", "schema_version"}

@@ -107,9 +107,9 @@ class Connection:
             raise OutcomeUnknown(f"the line to {self.server} is down")
         question = _Question(asyncio.get_running_loop().create_future())
         self._questions[message.header.ref] = question
-        self.send(message)
         wait_s = self._wait_s if wait_s is None else wait_s
         try:
+            self.send(message)
             async with asyncio.timeout(wait_s):
                 return await question.answer
         except TimeoutError:

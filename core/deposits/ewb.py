@@ -1,0 +1,192 @@
+"""East West Bank: files that people upload (gaps.md B-26; STMT-EWB-01 to -03).
+
+    CSV  ─> entries without a name, each once
+    BAI2 ─> the payer's name of an entry that is there, found by reference and amount; never an entry
+
+Rules:
+
+* An entry is known by account, post date, reference, amount and running balance: together they are its reference
+  here, so the same file adds nothing, and two equal wires of one day stay two.
+* A CSV row stands for itself: the others are taken. A BAI2 file is taken whole or not at all: its totals decide.
+* A name that is there is never replaced; another one for the same entry is told as refused.
+* Frontline uploads; a supervisor may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import bindparam, select
+
+from core.clock import MS_PER_DAY, hkt_midnight_ms
+from core.deposits.collection import StatementRoom
+from core.deposits.statements import Flow, months_between
+from core.domain import Role
+from core.errors import Code, Refusal
+from core.money import Currency, show
+from core.orchestration.records import Actor
+from core.statement import Entry
+from core.storage import Sharded, ensure_flow_table
+from core.storage.primary import statement_flows
+from core.wire import bai2, ewb_csv
+from core.wire.bai2 import INCOMING_WIRE, Bai2Error, Detail
+from core.wire.ewb_csv import BadRow, CsvError, Row
+
+BANK: Final = "ewb"
+MAY: Final = (Role.FRONTLINE, Role.SUPERVISOR)
+REFERENCE_CHARS: Final = 64
+CSV, BAI2 = "csv", "bai2"
+
+BY_WIRE = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(
+    t.c.our_account == bindparam("account"), t.c.seq_no == bindparam("reference"),
+    t.c.amount == bindparam("amount"), t.c.ccy == bindparam("ccy"), t.c.dr_cr == "C",
+    t.c.credit_time >= bindparam("since"), t.c.credit_time < bindparam("until")).order_by(t.c.id), statement_flows)
+
+Upload = Callable[[bytes, str, Actor], Awaitable["Uploaded | Refusal"]]
+"""Contents and name of a file, and who brings it."""
+
+
+class RefusedRecord(NamedTuple):
+    """A record that was not taken: its line (0: the file as a whole) and why."""
+
+    line: int
+    reason: str
+
+
+class Uploaded(NamedTuple):
+    """What became of a file: of a CSV its rows, of a BAI2 its incoming wires."""
+
+    kind: str
+    accepted: int
+    duplicate: int
+    refused: tuple[RefusedRecord, ...]
+
+
+class EwbLines(NamedTuple):
+    """How the files come: ``listen`` is given where to bring them, and gives what ends it. None: by people only."""
+
+    listen: Callable[[Upload], Callable[[], None]] | None = None
+
+
+class EwbCollector:
+    """Implements `core.deposits.collection.Collector`; nothing is pulled."""
+
+    bank = BANK
+
+    def __init__(self, lines: EwbLines, room: StatementRoom) -> None:
+        self._lines, self._room = lines, room
+        self._accounts = {number: ccy for ccy, number in room.settings["receiving.ewb.accounts"].items()}
+        self._days: tuple[int, int] = tuple(room.settings["ewb.supplement_days"])
+        self._close: Callable[[], None] | None = None
+
+    @property
+    def scheduled(self) -> Mapping[str, Callable[[], Awaitable[Any]]]:
+        return {}
+
+    @property
+    def handlers(self) -> Mapping[str, Any]:
+        return {}
+
+    async def start(self, spawn: Callable[[Coroutine[Any, Any, Any]], object]) -> None:  # noqa: ARG002 - nothing runs
+        if self._lines.listen is not None:
+            self._close = self._lines.listen(self.upload)
+
+    async def stop(self) -> None:
+        if self._close is not None:
+            self._close()
+            self._close = None
+
+    # Uploading
+
+    async def upload(self, content: bytes, name: str, by: Actor) -> Uploaded | Refusal:
+        """Take a file of either kind: a BAI2 begins with its record 01."""
+        if by.role not in MAY:
+            return Refusal(Code.FORBIDDEN, f"{by.role} may not upload statements: {' or '.join(MAY)}")
+        is_bai2 = content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"01,")
+        done = await (self._bai2(content) if is_bai2 else self._csv(content))
+        self._room.trace.emit("staff", by.id, {
+            "operator": by.id, "role": by.role, "action": "UploadStatements", "subject": name,
+            "result": f"{done.kind}: {done.accepted} accepted, {done.duplicate} duplicate, "
+                      f"{len(done.refused)} refused"})
+        return done
+
+    async def _csv(self, content: bytes) -> Uploaded:
+        try:
+            rows = ewb_csv.decode(content)
+        except CsvError as wrong:
+            return Uploaded(CSV, 0, 0, (RefusedRecord(wrong.line, wrong.reason),))
+        entries: list[Entry] = []
+        refused: list[RefusedRecord] = []
+        for row in rows:
+            told = RefusedRecord(row.line, row.reason) if isinstance(row, BadRow) else self._entry(row)
+            if isinstance(told, Entry):
+                entries.append(told)
+            else:
+                refused.append(told)
+        taken = await self._room.statements.take(BANK, entries, CSV)
+        return Uploaded(CSV, taken.accepted, taken.duplicate, tuple(refused))
+
+    def _entry(self, row: Row) -> Entry | RefusedRecord:
+        ccy = self._accounts.get(row.account)
+        if ccy is None:
+            return RefusedRecord(row.line, f"{row.account} is no account of ours at {BANK}")
+        reference = f"{row.posted:%Y%m%d}-{row.reference}-{row.dr_cr}{row.amount}-{row.balance}"
+        if len(reference) > REFERENCE_CHARS:
+            return RefusedRecord(row.line, f"{reference} is longer than {REFERENCE_CHARS} characters")
+        return Entry(BANK, row.account, reference, ccy, row.amount, row.dr_cr, hkt_midnight_ms(row.posted),
+                     row.reference, row.balance, "", "", row.description, ewb_csv.encode([row]).decode())
+
+    # Names
+
+    async def _bai2(self, content: bytes) -> Uploaded:
+        try:
+            file = bai2.decode(content)
+        except Bai2Error as wrong:
+            return Uploaded(BAI2, 0, 0, (RefusedRecord(wrong.line, wrong.reason),))
+        accepted = duplicate = 0
+        refused: list[RefusedRecord] = []
+        for group in file.groups:
+            since, until = (hkt_midnight_ms(group.as_of + timedelta(days=days)) for days in self._days)
+            for account in group.accounts:
+                for detail in account.details:
+                    if detail.type_code != INCOMING_WIRE:
+                        continue
+                    why = await self._supplement(account.number, account.ccy, detail, since, until + MS_PER_DAY)
+                    accepted += why is None
+                    duplicate += why == ""
+                    refused += [RefusedRecord(detail.line, why)] if why else []
+        return Uploaded(BAI2, accepted, duplicate, tuple(refused))
+
+    async def _supplement(self, account: str, ccy: str, detail: Detail, since: int, until: int) -> str | None:
+        """Give an entry its payer's name; None if it has it from now on, "" if it had it, else why not."""
+        if not detail.name:
+            return "no ORIG: the payer is not named"
+        told = f"{detail.bank_ref or detail.customer_ref}, {show(detail.amount, ccy)}"
+        found = await self._entries(account, ccy, detail, since, until)
+        if not found:
+            return f"{told}: no entry has this reference and amount; upload the CSV first"
+        if len(found) > 1:
+            return f"{told}: {len(found)} entries have this reference and amount"
+        [flow] = found
+        if flow.en_name:
+            return "" if flow.en_name == detail.name else f"{told}: the entry is {flow.en_name}'s already"
+        statements = self._room.statements
+        async with self._room.db.transaction() as tx:
+            named = await statements.change(tx, flow, en_name=detail.name)
+            if named is not None:
+                statements.publish(tx, named, BAI2)
+        return None if named is not None else f"{told}: the entry has just moved, upload once more"
+
+    async def _entries(self, account: str, ccy: str, detail: Detail, since: int, until: int) -> Sequence[Flow]:
+        if ccy not in Currency.__members__:
+            return []
+        found: dict[int, Flow] = {}
+        for reference in dict.fromkeys(filter(None, (detail.bank_ref, detail.customer_ref))):
+            for month in months_between(since, until):
+                rows = await self._room.db.all(BY_WIRE[await ensure_flow_table(self._room.db, BANK, month)], {
+                    "account": account, "reference": reference, "amount": detail.amount, "ccy": ccy,
+                    "since": since, "until": until})
+                found |= {row[0]: Flow(*row) for row in rows}
+        return list(found.values())

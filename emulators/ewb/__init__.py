@@ -1,0 +1,1 @@
+"""The emulated East West Bank: a book, and the files that people fetch from its portal."""
