@@ -179,6 +179,28 @@ def scenarios(as_json: JsonFlag = False) -> None:
         typer.echo(f"{row['name']:{width}}  {row['title']}")
 
 
+@app.command("import")
+def import_statements(
+    bank: Annotated[str, typer.Argument(help="hsbc, bochk, ewb, hase, ccba, dbs, za, spd, cgb, scb or citi.")],
+    files: Annotated[list[Path], typer.Argument(help="Statement files, or folders of them.", metavar="FILE...")],
+    data: Annotated[Path, typer.Option(help="Folder of the databases, made if it is not there.")] = Path("runs/import"),
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overlay a setting.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take statement files into databases: MT910, S16, CSV, BAI2, JSON lines. Exits with 2 if anything was refused."""
+    from api.importing import import_files
+    from core.settings import Settings
+    from scenarios.reading import parse_set
+
+    summary = import_files(bank, files, data, dict(parse_set(text, Settings()) for text in set_ or []))
+    if as_json:
+        _print_json(summary.shown())
+    else:
+        for line in summary.lines():
+            typer.echo(line)
+    raise typer.Exit(WRONG_USAGE if summary.refused else PASSED)
+
+
 @spec.command("scenario-schema")
 def scenario_schema() -> None:
     """The JSON Schema of scenario files, with every name filled in."""
@@ -215,6 +237,19 @@ def jobs(as_json: JsonFlag = False) -> None:
         typer.echo(f"{row.domain}: {documented}{row.actual} registered")
         for name in (*row.jobs, *(f"{name} (support)" for name in row.support)):
             typer.echo(f"  {name}")
+
+
+@spec.command("banks")
+def banks(as_json: JsonFlag = False) -> None:
+    """Every bank with its way of telling of deposits, its automation level and its match rules."""
+    from api.banks import bank_rows, bank_table
+
+    rows = bank_rows()
+    if as_json:
+        _print_json(rows)
+    else:
+        for line in bank_table(rows):
+            typer.echo(line)
 
 
 @config.command("show")

@@ -32,8 +32,8 @@ CHART_POINTS = 300
 OPEN_SHOWN = 40
 HISTORY_SHOWN = 30
 HOPS_SHOWN = 40
-HISTORIES_SHARE = 0.7
-"""Of the room for single Procedures: what their histories may take; the rest is for their hops."""
+HISTORIES_SHARE = 0.8
+"""Of the room for single Procedures: what their histories may take before hops are shown."""
 ROOM_AROUND = 2_000
 PANELS = 9
 
@@ -483,20 +483,12 @@ class _List(NamedTuple):
 
 
 def _procedures(page: Page, room: int) -> str:
-    """Open ones and the slowest. In what room is left for them histories come first, then the hops of those shown."""
+    """Open ones and the slowest, each with its history and, where there is room, with its hops."""
     lists = _lists(page.model)
-    ranked = [procedure for rank in range(max(len(each.shown) for each in lists))
-              for each in lists for procedure in each.shown[rank:rank + 1]]
-    room -= ROOM_AROUND
-    entries = _fitting({p.id: _entry(page, p, _trace_line(page, p)) for p in ranked}, round(room * HISTORIES_SHARE))
-    room -= sum(len(entry.encode()) for entry in entries.values())
-    for procedure in ranked:
-        full = _entry(page, procedure, _hops(page, procedure)) if procedure.id in entries else ""
-        more = len(full.encode()) - len(entries.get(procedure.id, "").encode())
-        if full and more <= room:
-            entries[procedure.id] = full
-            room -= more
-    left_out = len({p.id for p in ranked}) - len(entries)
+    ranked = {procedure.id: procedure for rank in range(max(len(each.shown) for each in lists))
+              for each in lists for procedure in each.shown[rank:rank + 1]}
+    entries = _entries(page, ranked, room - ROOM_AROUND)
+    left_out = len(ranked) - len(entries)
     cut = (f"<p class=cut>{plural(left_out, 'procedure')} left out to keep this file small; see events.jsonl."
            "</p>" if left_out else "")
     return f"<h2 id=procedures>Procedures</h2>{''.join(_listing(each, entries) for each in lists)}{cut}"
@@ -512,12 +504,28 @@ def _lists(model: RunModel) -> list[_List]:
     return lists
 
 
+def _entries(page: Page, ranked: Mapping[int, Procedure], room: int) -> dict[int, str]:
+    """What fits, of the first ones: most of the room is for histories, then come their hops, then further histories."""
+    without = {number: _entry(page, procedure, _trace_line(page, procedure)) for number, procedure in ranked.items()}
+    entries = _fitting(without, round(room * HISTORIES_SHARE))
+    room -= sum(_size(entry) for entry in entries.values())
+    for number, entry in entries.items():
+        whole = _entry(page, ranked[number], _hops(page, ranked[number]))
+        if _size(whole) - _size(entry) <= room:
+            room -= _size(whole) - _size(entry)
+            entries[number] = whole
+    return entries | _fitting({number: one for number, one in without.items() if number not in entries}, room)
+
+
+def _size(part: str) -> int:
+    return len(part.encode())
+
+
 def _fitting(parts: Mapping[int, str], room: int) -> dict[int, str]:
     """The first parts that fit into so many bytes together; a long one is passed over."""
     fitting = {}
     for key, part in parts.items():
-        size = len(part.encode())
-        if size <= room:
+        if (size := _size(part)) <= room:
             fitting[key] = part
             room -= size
     return fitting
@@ -577,11 +585,13 @@ def _hops(page: Page, procedure: Procedure) -> str:
     hops = page.model.hops(procedure.trace)
     if not hops:
         return ""
-    half, begin = HOPS_SHOWN // 2, hops[0].t_us
+    half = HOPS_SHOWN // 2
     shown = hops if len(hops) <= HOPS_SHOWN else [*hops[:half], *hops[-half:]]
+    days = [page.day, *(day_of(hop.t_us) for hop in shown)]  # a date is written where it changes
     rows = "".join(
-        f"<tr><td>+{duration(hop.t_us - begin)}<td>{text(hop.service)}<td{_indent(hop)}>{text(hop.call, 60)}"
-        f"<td>{text(', '.join(hop.tables))}<td>{_odd(hop)}{duration(hop.us)}" for hop in shown)
+        f"<tr><td>{clock_ms(hop.t_us, day)}<td>{text(hop.service)}<td{_indent(hop)}>{text(hop.call, 60)}"
+        f"<td>{text(', '.join(hop.tables))}<td>{_odd(hop)}{duration(hop.us)}"
+        for day, hop in zip(days, shown, strict=False))
     number = page.model.hop_count(procedure.trace)
     services = plural(len({hop.service for hop in hops}), "service")
     return (f"<details class=more><summary>Trace {text(procedure.trace)}: {plural(number, 'hop')} of {services}"

@@ -230,7 +230,7 @@ def _(expected: EntriesExpected, facts: Facts) -> list[_Compared]:
 
 @_compare.register
 def _(expected: MatchesExpected, facts: Facts) -> list[_Compared]:
-    return _counted(expected, facts.matches(expected.bank, expected.tier), facts.matches(expected.bank, None))
+    return _counted(expected, facts.matches(expected.bank, expected.tier), facts.kept(expected.bank, None))
 
 
 @_compare.register

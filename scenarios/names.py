@@ -47,6 +47,11 @@ def _kind(key: str, default: object) -> ParameterKind:
     return "number" if default is None else _KINDS[type(default)]
 
 
+def _message_of(kind: FaultKind) -> dict[str, Parameter]:
+    """Which of the messages, files or lines that a fault may strike it is to strike."""
+    return {"message": Parameter("text", False, kind.messages)} if len(kind.messages) > 1 else {}
+
+
 def _faults() -> dict[str, dict[str, Parameter]]:
     found = {f"{AIRSTAR}.{name}": _fault_parameters(kind) for name, kind in FAULTS.items()}
     for bank in SOCKET_BANKS:
@@ -54,7 +59,7 @@ def _faults() -> dict[str, dict[str, Parameter]]:
             aim = {"server": _SOCKET_AIM["server"]} if name in WHOLE_LINES else _SOCKET_AIM
             found[f"{bank}.{name}"] = _fault_parameters(kind) | aim
     for bank, of in STATEMENT_BANKS.items():
-        found |= {f"{bank}.{name}": _fault_parameters(kind) for name, kind in of.faults.items()}
+        found |= {f"{bank}.{name}": _fault_parameters(kind) | _message_of(kind) for name, kind in of.faults.items()}
     for failure in RPC_FAULTS:
         found[f"rpc.{failure}"] = {"call": Parameter("text", True, CALLS)}
     found["core.kill"] = {"at": Parameter("text", True, tuple(KILL_POINTS)),

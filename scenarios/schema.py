@@ -931,7 +931,8 @@ class EntriesExpected(Counted):
 
 
 class MatchesExpected(Counted):
-    """How many applications have found their statement entry, by the way in which: by a round, or by a person."""
+    """How many applications have found their statement entry, by a round (AUTO) or by a person; a percentage is of the
+    bank's entries."""
 
     that: Literal["matches"]
     bank: StatementBank
@@ -939,7 +940,7 @@ class MatchesExpected(Counted):
 
 
 class RemindersExpected(Counted):
-    """How many statement entries operations were reminded of, once or more often."""
+    """How many statement entries operations were reminded of, once or more often; a percentage is of all entries."""
 
     that: Literal["reminders"]
     bank: StatementBank

@@ -83,7 +83,7 @@ class Pace(Protocol):
 class TokenBucket:
     """HSBC's pace. ``lost_ms``: a request that is not answered by then does not arrive any more."""
 
-    abreast = None
+    abreast: int | None = None
 
     def __init__(self, bank: str, clock: Clock, rate: int, lost_ms: int) -> None:
         self._bank, self._clock, self._rate, self._lost_ms = bank, clock, rate, lost_ms
@@ -124,7 +124,7 @@ class TokenBucket:
 class SerialLock:
     """Hang Seng's pace. ``worker``: who we are, for people; ``lease_ms``: longer than a request may take."""
 
-    abreast = 1
+    abreast: int | None = 1
 
     def __init__(self, bank: str, clock: Clock, worker: str, lease_ms: int, look_ms: int) -> None:
         self._bank, self._clock, self._worker = bank, clock, worker

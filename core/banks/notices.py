@@ -34,8 +34,8 @@ class NoticeReader:
         if notice.ccy not in self._accounts:
             return f"{notice.reference}: we have no account in {notice.ccy} at {self._bank}"
         return Entry(self._bank, self._accounts[notice.ccy], notice.reference, notice.ccy, parse_wire(notice.amount),
-                     "C", notice.time_ms, str(notice.number) if notice.number else "", None, notice.name, notice.last4,
-                     "", encode(notice).decode().rstrip())
+                     "C", notice.time_ms, str(notice.number) if notice.number else "", None, notice.name,
+                     notice.account or notice.last4, "", encode(notice).decode().rstrip())
 
 
 class MailboxExchange:

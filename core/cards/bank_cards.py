@@ -29,6 +29,7 @@ from core.cards.numbers import CardNumbers, normal
 from core.clock import Clock
 from core.domain import Role
 from core.errors import Code, Refusal
+from core.money import Currency
 from core.screening import fold_name, similarity
 from core.settings import Settings
 from core.storage import Database, Questions, Statement, Transaction, UniqueViolation, upsert
@@ -44,7 +45,7 @@ USER: Final = "USER"
 NEW, ACCEPTED, REJECTED = "NEW", "ACCEPTED", "REJECTED"
 MAY_CHECK: Final = (Role.FRONTLINE, Role.SUPERVISOR)
 MAY_FREEZE: Final = (Role.SUPERVISOR, Role.COMPLIANCE)
-NUMBER_MIN, NUMBER_MAX, NAME_MAX = 4, 34, 140
+NUMBER_MIN, NUMBER_MAX, NAME_MAX, TYPE_MAX = 4, 34, 140, 16
 _TRIES: Final = 3
 
 
@@ -153,7 +154,7 @@ class BankCards:
     async def bind(self, uid: int, bank: str, number: str, holder_name: str, card_type: str = "",
                    currencies: Sequence[str] = ()) -> Card | Refusal:
         """The customer binds a card of his: it is BINDING until something verifies it."""
-        refusal = self._flaw(bank, number, holder_name, currencies) or await self._not_his(uid, holder_name)
+        refusal = self._flaw(bank, number, holder_name, card_type, currencies) or await self._not_his(uid, holder_name)
         if refusal:
             return refusal
         for _ in range(_TRIES):
@@ -187,14 +188,19 @@ class BankCards:
                 await tx.execute(NEW_CARD, self._row(
                     one.uid, one.bank, one.number, one.holder_name, VERIFIED, slot, ADOPTED) | {"id": one.card_id})
 
-    def _flaw(self, bank: str, number: str, holder_name: str, currencies: Sequence[str]) -> Refusal | None:
+    def _flaw(self, bank: str, number: str, holder_name: str, card_type: str,
+              currencies: Sequence[str]) -> Refusal | None:
         if bank not in self._banks:
             return _bad(f"bank {bank!r}: one of {', '.join(self._banks)}")
         if not NUMBER_MIN <= len(normal(number)) <= NUMBER_MAX or not normal(number).isascii():
             return _bad(f"card number: {NUMBER_MIN} to {NUMBER_MAX} digits or letters")
         if not fold_name(holder_name) or len(holder_name) > NAME_MAX:
             return _bad(f"holder's name: 1 to {NAME_MAX} characters")
-        return _bad("currencies: each once") if len(set(currencies)) < len(currencies) else None
+        if len(card_type) > TYPE_MAX:
+            return _bad(f"card type: at most {TYPE_MAX} characters")
+        if len(set(currencies)) < len(currencies) or not set(currencies) <= set(Currency):
+            return _bad(f"currencies: of {', '.join(Currency)}, each once")
+        return None
 
     async def _not_his(self, uid: int, holder_name: str) -> Refusal | None:
         names = await self._customers.names(uid)

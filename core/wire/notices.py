@@ -4,8 +4,9 @@
      "last4":"4321","time":"2026-03-12T09:30:01+08:00"}     (on one line)
 
 * ``bank``, ``ref``, ``ccy``, ``amount``, ``name``, ``last4`` and ``time`` are those of B-44. ``no`` is the number of
-  the notification in its mailbox, from 1 without gaps; in a file that somebody hands over it may be missing. What is
-  more is ignored.
+  the notification in its mailbox, from 1 without gaps; in a file that somebody hands over it may be missing. A bank
+  may name the payer's whole account besides (``account``, ours: ZA's rule of matching needs it, B-09). What is more is
+  ignored.
 * Each line stands for itself: one that cannot be read is told with its line and why, and the others are good.
 * Currency: HKD, USD, CNH (or CNY, as banks write it). ``time`` has an offset. An amount is more than nothing.
 
@@ -32,6 +33,7 @@ MAX_LINE: Final = 4_096
 _CCY: Final = {"HKD": "HKD", "USD": "USD", "CNH": "CNH", "CNY": "CNH"}
 _BANK = re.compile(r"[a-z]{2,16}", re.ASCII)
 _REF = re.compile(r"[!-~]{1,64}", re.ASCII)
+_ACCOUNT = re.compile(r"[0-9A-Za-z-]{0,34}", re.ASCII)
 _LAST4 = re.compile(r"[0-9A-Za-z]{0,4}", re.ASCII)
 
 
@@ -46,6 +48,7 @@ class Notice(NamedTuple):
     name: str
     last4: str
     time_ms: int
+    account: str = ""
 
 
 class BadLine(NamedTuple):
@@ -68,17 +71,23 @@ def encode(notice: Notice) -> bytes:
     said |= {"bank": notice.bank, "ref": notice.reference, "ccy": notice.ccy, "amount": notice.amount,
              "name": notice.name, "last4": notice.last4,
              "time": hkt(notice.time_ms).isoformat(timespec="seconds")}
+    said |= {"account": notice.account} if notice.account else {}
     return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def read(data: bytes) -> Iterator[Notice | BadLine]:
     """All lines in their order, each read or refused; empty ones are none."""
+    return (found for _, found in lines(data))
+
+
+def lines(data: bytes) -> Iterator[tuple[int, Notice | BadLine]]:
+    """The same, each with its number from 1."""
     for line, content in enumerate(data.split(b"\n"), 1):
         if content.strip():
             try:
-                yield _notice(content)
+                yield line, _notice(content)
             except _Wrong as wrong:
-                yield BadLine(line, str(wrong))
+                yield line, BadLine(line, str(wrong))
 
 
 def _notice(content: bytes) -> Notice:
@@ -97,7 +106,8 @@ def _notice(content: bytes) -> Notice:
     if ccy not in _CCY:
         raise _Wrong(f"ccy: {ccy!r} is none of {', '.join(_CCY)}")
     return Notice(number, _shaped(said, "bank", _BANK), _shaped(said, "ref", _REF), _CCY[ccy], _amount(said),
-                  _text(said, "name", 140), _shaped(said, "last4", _LAST4), _moment(said))
+                  _text(said, "name", 140), _shaped(said, "last4", _LAST4), _moment(said),
+                  _shaped(said, "account", _ACCOUNT) if "account" in said else "")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class MailboxBank(NumberedBank):
         if not 0 < median <= p95 <= cap:
             raise Misconfigured(f"median {median}, p95 {p95}, cap {cap}", where=_DELAY, remedy="each at least the last")
         self._mu, self._sigma = math.log(median), math.log(p95 / median) / _P95_SIGMAS
+        self._whole = bank in settings["sim.notices.whole_account"]
         self._cap_s, self._rng, self._after_us = cap, streams(f"{bank}.notices"), timer_of(loop)
 
     def delay_s(self) -> float:
@@ -57,4 +58,4 @@ class MailboxBank(NumberedBank):
     def item_of(self, line: Line, number: int, changes: Mapping[str, Any]) -> Notice:
         return Notice(number, self.bank, line.reference, line.ccy, format_wire(line.amount + ("changed" in changes)),
                       "" if "nameless" in changes else line.payer_name, line.payer_account[-4:],
-                      line.booked_ms // MS_PER_S * MS_PER_S)
+                      line.booked_ms // MS_PER_S * MS_PER_S, line.payer_account if self._whole else "")

@@ -21,7 +21,8 @@ NOTICES = st.builds(
     st.text("AB019-/|", min_size=1, max_size=64),
     st.sampled_from(["HKD", "USD", "CNH"]), st.builds("{}.{:02d}".format, st.integers(1, 10**15 - 1),
                                                        st.integers(0, 99)),
-    LINE, st.text("0123456789X", max_size=4), st.integers(10**9, 4 * 10**9).map(lambda s: s * 1_000))
+    LINE, st.text("0123456789X", max_size=4), st.integers(10**9, 4 * 10**9).map(lambda s: s * 1_000),
+    st.just("") | st.text("0123456789-", min_size=1, max_size=34))
 
 
 def test_golden_bytes():
@@ -55,7 +56,8 @@ WRONG = [
     ({"last4": "12345"}, "last4:"), ({"time": "2026-03-12"}, "no offset"),
     ({"time": "2026-03-12T09:30:01"}, "no offset"), ({"time": "9999-12-31T23:59:59-23:00"}, "another century"),
     ({"time": "0001-01-01T00:00:00+08:00"}, "time:"), ({"time": "yesterday"}, "is none"),
-    ({"no": -1}, "no:"), ({"no": "12"}, "no:"), ({"no": True}, "no:"), ({"bank": "D"}, "bank:")]
+    ({"account": "*"}, "account:"), ({"no": -1}, "no:"), ({"no": "12"}, "no:"), ({"no": True}, "no:"),
+    ({"bank": "D"}, "bank:")]
 
 
 @pytest.mark.parametrize(("wrong", "why"), WRONG, ids=lambda value: str(value)[:30])

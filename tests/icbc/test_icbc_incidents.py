@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from icbc_world import FRONTLINE, HKD, ON_DUTY, SUPERVISOR, TECH, IcbcWorld, icbc_world
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 
 from core.banks.icbc import CANARY, PROD
 from core.deposits.icbc_flows import breaks_of, suggested
 from core.deposits.icbc_incidents import MAY, Handled
-from core.deposits.statements import CREDITED, MATCHED, NEW, VOID
+from core.deposits.statements import MATCHED, NEW, VOID
 from core.domain import Role
 from core.errors import Code, Refusal
 from core.orchestration.records import Actor

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from core.accounts import CardHolder
+from core.accounts import Accounts, CardHolder, CustomerNames
 from core.deposits.applications import Apply
 from core.deposits.crediting import Crediting
 from core.deposits.matching.engine import Candidate
@@ -36,7 +36,7 @@ class Cardholders:
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
-        self.names = {customer.uid: customer.name for customer in rig.world.customers}
+        self.names_of = {customer.uid: customer.name for customer in rig.world.customers}
         self.levels: dict[int, int] = {}
         self.unbound: list[tuple[int, str, str, str]] = []
 
@@ -63,10 +63,13 @@ class Cardholders:
         raise NotImplementedError
 
     async def card_holder(self, bank: str, card_no: str) -> CardHolder | None:
-        for uid, name in self.names.items():
+        for uid, name in self.names_of.items():
             if card_no == self.number(uid, bank):
                 return CardHolder(uid, 1, name, name)
         return None
+
+    async def names(self, uid: int) -> CustomerNames | None:
+        return CustomerNames(self.names_of[uid]) if uid in self.names_of else None
 
     async def risk_level(self, uid: int) -> int:
         return self.levels.get(uid, 1)
@@ -79,8 +82,9 @@ class Cardholders:
 class Desk:
     """What a story of standard deposits holds in its hands."""
 
-    def __init__(self, rig: Rig, banks: Sequence[str], rules: Mapping[str, BankRules] | None) -> None:
-        self.rig, self._banks, self._rules = rig, banks, rules
+    def __init__(self, rig: Rig, banks: Sequence[str], rules: Mapping[str, BankRules] | None,
+                 port: Callable[[Desk], Accounts] | None = None) -> None:
+        self.rig, self._banks, self._rules, self._port = rig, banks, rules, port
         self.accounts = Cardholders(rig)
         self._refs = 0
         self._wire()
@@ -92,9 +96,11 @@ class Desk:
         db, clock, trace, settings = given.databases.primary, given.clock, given.trace, given.settings
         self.db = db
         self.statements = Statements(db, clock, trace, keep_months=settings["match.look_back_months"])
+        core.applications.closings.clear()  # those of the core's own rooms, in whose place ours stand
         crediting = Crediting(db, clock, core.applications, core.sba, core.lists, given.rpc, settings)
         self.rooms = MatchingRooms(
-            db, clock, trace, given.calendars, core.jobs, self.statements, core.applications, self.accounts, core.sba,
+            db, clock, trace, given.calendars, core.jobs, self.statements, core.applications,
+            self.accounts if self._port is None else self._port(self), core.sba,
             crediting, core.lists, given.rpc, settings, banks, rules)
         self.timetable = Timetable(db, clock, trace, given.locks, given.worker, settings, given.calendars,
                                    self.rooms.scheduled, core.spawn)
@@ -136,7 +142,7 @@ class Desk:
         self._refs += 1
         ref = ref or f"R{self._refs}"
         entry = Entry(bank, f"our-{bank}-{ccy}", ref, ccy, amount, "C", self.rig.now_ms - ago_ms,
-                      en_name=self.accounts.names[self.uid(who)] if name is None else name,
+                      en_name=self.accounts.names_of[self.uid(who)] if name is None else name,
                       payer_acct=self.card(who, bank) if account is None else account)
         await self.statements.take(bank, [entry], "test")
         return await self.by_reference(entry)
@@ -207,11 +213,13 @@ class Desk:
 
 
 def tell(story: Callable[[Desk], Awaitable[Any]], *, banks: Sequence[str] = BANKS,
-         rules: Mapping[str, BankRules] | None = None, **more: Any) -> Any:
-    """Tell a story of standard deposits; see `tests.rig.play`."""
+         rules: Mapping[str, BankRules] | None = None, port: Callable[[Desk], Accounts] | None = None,
+         **more: Any) -> Any:
+    """Tell a story of standard deposits; see `tests.rig.play`. ``port``: makes the account service of each core, by
+    default `Cardholders`."""
 
     async def told(rig: Rig) -> Any:
-        desk = Desk(rig, banks, rules)
+        desk = Desk(rig, banks, rules, port)
         await desk.begin()
         return await story(desk)
 

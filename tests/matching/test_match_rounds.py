@@ -153,7 +153,7 @@ def test_an_entry_without_a_name_waits_for_it() -> None:
         await asyncio.sleep(10 * 3600)
         assert await desk.round() == "" and (await desk.flow(flow)).status == NEW and desk.reminders() == []
         async with desk.db.transaction() as tx:
-            await desk.statements.change(tx, flow, en_name=desk.accounts.names[apply.uid])
+            await desk.statements.change(tx, flow, en_name=desk.accounts.names_of[apply.uid])
         assert await desk.round() == "1 matched"
 
     tell(story)

@@ -192,7 +192,7 @@ def test_both_lists_are_asked_at_once_and_silence_is_a_hit(failing: str) -> None
 @pytest.mark.parametrize("value", [Value(Kind.NAME, "CHEAT GREAT"), Value(Kind.ACCOUNT, "6202100000010001")])
 def test_a_blacklisted_remitter_is_reviewed(value: Value) -> None:
     async def story(desk: Desk) -> None:
-        desk.accounts.names[desk.uid("alice")] = "CHEAT GREAT"
+        desk.accounts.names_of[desk.uid("alice")] = "CHEAT GREAT"
         account = desk.card("alice", "hsbc")
         of = value._replace(value=account) if value.kind is Kind.ACCOUNT else value
         assert await desk.rig.core.lists.add(BLACK, [of], "staff_1001", "test") == 1

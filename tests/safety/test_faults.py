@@ -148,7 +148,7 @@ def _cases() -> list[Any]:
 
 
 def test_every_fault_of_the_catalogue_is_tried_here() -> None:
-    tried = {case.values[0] for case in _cases()}
+    tried = {case.values[0] for case in _cases()} | set(_of_statement_banks())
     assert tried == set(known().faults)
     killed = " ".join(case.values[1] for case in _cases() if case.values[0] == "core.kill")
     assert all(f'"{point}"' in killed for point in KILL_POINTS)
@@ -190,6 +190,32 @@ def test_under_this_fault_money_stays_explained_and_after_it_everything_finishes
     assert summary["open"] == 0, summary["procedures"]
     assert {key: status for key, status in wishes.items() if status not in OVER[key[0]]} == {}
     assert summary["invariants"]["checked"]["conservation"] >= 4
+
+
+WAITS = {"hsbc.garbled", "hsbc.truncated_armor", "hsbc.corrupted", "hsbc.wrong_key", "hsbc.unsigned",  # quarantined
+         "icbc.late_push", "bochk.back_inserted"}  # later than this afternoon
+"""Faults of statement banks after which the deposits still wait for their statement, and nothing else does."""
+
+
+def _of_statement_banks() -> list[str]:
+    return [name for name in known().faults if name.split(".")[0] in ("bochk", "hsbc", "icbc")]
+
+
+@pytest.mark.req("FRZ-06", "FRZ-07")
+@pytest.mark.parametrize("fault", _of_statement_banks())
+def test_under_this_fault_of_a_statement_bank_nothing_is_credited_that_the_bank_has_not(fault: str) -> None:
+    bank = fault.split(".")[0]
+    wishes = "\n".join(line for line in movements(channel=bank).splitlines() if "deposit" in line).replace(
+        "by: bank", "by: app")
+    text = SCENARIO.format(seed=11, wire="messages", movements=wishes, cards=f"[{bank}]",
+                           faults=f'  - {{at: "11:31", for: 15m, inject: {fault}}}')
+    left: list[Any] = []
+    run = Run(load_text(text, known()), known(), tamper=lambda world: world._keep(operations(world, left)))
+    summary = run.execute().summary
+    assert not summary["invariants"]["violations"]
+    assert not left and summary["open"] == 0
+    credited = summary["procedures"]["deposit"].get("end_ok(deposit_ok)", 0)
+    assert credited == (0 if fault in WAITS else 4), summary["procedures"]
 
 
 @pytest.mark.req("FRZ-06")

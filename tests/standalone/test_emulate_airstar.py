@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from served import AirstarClient, Process, emulator, refusal_of
 
 from api.emulate import emulate
@@ -286,6 +287,9 @@ def test_keys_stay_and_are_readable_by_their_owner_only(tmp_path: Path) -> None:
             path = Path(served.said["credentials"]["app_private_key"])
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             keys.append(path.read_bytes())
+            public = Path(served.said["credentials"]["app_public_key"])
+            assert load_pem_public_key(public.read_bytes())
+        public.unlink()  # it is written again from the private one
     assert keys[0] == keys[1]
     subprocess.run(["openssl", "rsa", "-in", str(path), "-check", "-noout"], check=True, capture_output=True)
 

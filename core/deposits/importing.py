@@ -1,0 +1,196 @@
+"""Statement files that somebody hands over: made by foreign tools, by a bank's portal, or by hand.
+
+| Bank | Files |
+|---|---|
+| hsbc | MT910 in plain text |
+| bochk | S16 reports: they name and supplement statements, and are no statements themselves |
+| ewb | CSV, which brings entries, and BAI2, which names them |
+| hase, ccba, dbs, za, spd, cgb, scb, citi | JSON lines, as a notification mailbox writes them |
+
+What a file brings is kept as if its bank's collector had brought it: known entries are duplicates, however they came
+before. What cannot be taken is told with its line and why; line 0 is the file as a whole. ICBC's rows belong to one of
+its two lines, so nobody can hand them over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import bindparam, func, select
+
+from core.banks.bochk import S16File
+from core.banks.fps import CREDIT_BANKS
+from core.banks.hsbc.entries import entry_of
+from core.banks.notices import MAILBOX_BANKS, NoticeReader
+from core.deposits.bochk_s16 import REFUSED, S16Room
+from core.deposits.collection import StatementRoom
+from core.deposits.ewb import EwbCollector, EwbLines
+from core.domain import Role
+from core.errors import Misconfigured, Refusal
+from core.orchestration.records import Actor
+from core.statement import Entry
+from core.storage import Sharded, Statement
+from core.storage.primary import bank_flows, bochk_s16_record
+from core.wire import mt910, notices
+from core.wire.bochk_s16 import S16Error, decode, name_of, parse_name, seq_of
+
+SOURCE: Final = "import"
+BY: Final = Actor("import", Role.FRONTLINE)
+_PGP: Final = b"-----BEGIN PGP"
+_AT_LINE = re.compile(r"line (\d+)(?:, |: | )(.*)", re.DOTALL)
+
+KEPT = Sharded(lambda t: select(t.c.ccy, t.c.amount).where(
+    t.c.our_account == bindparam("account"), t.c.bank_ref == bindparam("ref")), bank_flows)
+S16_KEPT = Statement(select(func.count()).select_from(bochk_s16_record).where(bochk_s16_record.c.state != REFUSED))
+
+
+class Told(NamedTuple):
+    """A record that was refused: its line in the file, and why."""
+
+    line: int
+    reason: str
+
+
+class Imported(NamedTuple):
+    """What became of one file."""
+
+    format: str
+    accepted: int
+    duplicate: int
+    refused: tuple[Told, ...]
+
+
+Take = Callable[[str, StatementRoom, str, bytes], Awaitable[Imported]]
+"""(bank, room, file name, contents) -> what became of it."""
+
+
+async def import_file(bank: str, room: StatementRoom, name: str, content: bytes) -> Imported:
+    """Take one file of a bank; `Misconfigured` for a bank whose statements do not come in files."""
+    return await _format_of(bank)(bank, room, name, content)
+
+
+def _format_of(bank: str) -> Take:
+    if bank not in FORMATS:
+        raise Misconfigured(f"no statements of {bank!r} come in files", where="import",
+                            remedy=f"one of {', '.join(FORMATS)}")
+    return FORMATS[bank]
+
+
+def check_bank(bank: str) -> None:
+    """`Misconfigured` for a bank whose statements do not come in files."""
+    _format_of(bank)
+
+
+# --- entries ------------------------------------------------------------------------------------------------------
+
+
+async def _keep(bank: str, room: StatementRoom, kind: str, read: Sequence[tuple[int, Entry | str]]) -> Imported:
+    """Keep what was read, line by line; what is known otherwise is refused."""
+    fresh: dict[tuple[str, str], tuple[str, int]] = {}
+    entries: list[Entry] = []
+    refused: list[Told] = []
+    for line, told in read:
+        if isinstance(told, str):
+            refused.append(Told(line, told))
+            continue
+        key = (told.our_account, told.bank_ref)
+        row = await room.db.first(KEPT[bank], {"account": key[0], "ref": key[1]})
+        kept = fresh.setdefault(key, (told.ccy, told.amount)) if row is None else (row[0], row[1])
+        if kept == (told.ccy, told.amount):
+            entries.append(told)
+        else:
+            refused.append(Told(line, f"{told.bank_ref} is kept with another amount or currency"))
+    taken = await room.statements.take(bank, entries, SOURCE)
+    return Imported(kind, taken.accepted, taken.duplicate, tuple(refused))
+
+
+async def _mt910(bank: str, room: StatementRoom, name: str, content: bytes) -> Imported:  # noqa: ARG001 - `Take`
+    if content.lstrip().startswith(_PGP):
+        return Imported("MT910", 0, 0, (Told(0, "the file is encrypted: decrypt it first"),))
+    accounts = {number: ccy for ccy, number in room.settings["receiving.hsbc.accounts"].items()}
+    read: list[tuple[int, Entry | str]] = []
+    for message in mt910.read(content):
+        if isinstance(message, mt910.FinError):
+            read.append((message.line, _after_line(str(message))))
+        else:
+            told = entry_of(message, accounts)
+            read.append((message.line, _after_line(told) if isinstance(told, str) else told))
+    return await _keep(bank, room, "MT910", read)
+
+
+def _after_line(reason: str) -> str:
+    """The reason without the line in front of it."""
+    found = _AT_LINE.fullmatch(reason)
+    return found[2] if found else reason
+
+
+async def _json_lines(bank: str, room: StatementRoom, name: str, content: bytes) -> Imported:  # noqa: ARG001 - `Take`
+    reader = NoticeReader(bank, room.settings)
+    read = [(line, found.reason if isinstance(found, notices.BadLine) else reader(found))
+            for line, found in notices.lines(content)]
+    return await _keep(bank, room, "JSON lines", read)
+
+
+# --- files with rules of their own --------------------------------------------------------------------------------
+
+
+async def _ewb(bank: str, room: StatementRoom, name: str, content: bytes) -> Imported:  # noqa: ARG001 - `Take`
+    done = await EwbCollector(EwbLines(), room).upload(content, name, BY)
+    if isinstance(done, Refusal):
+        return Imported("CSV", 0, 0, (Told(0, done.detail),))
+    return Imported(done.kind.upper(), done.accepted, done.duplicate, tuple(Told(*one) for one in done.refused))
+
+
+class _Given:
+    """Implements `core.banks.bochk.S16Files`: one file that is at hand."""
+
+    def __init__(self, file: S16File, content: bytes) -> None:
+        self._file, self._content = file, content
+
+    async def fetch(self, wanted: Callable[[Sequence[S16File]], Sequence[S16File]]) -> list[tuple[S16File, bytes]]:
+        return [(file, self._content) for file in wanted([self._file])]
+
+
+async def _s16(bank: str, room: StatementRoom, name: str, content: bytes) -> Imported:  # noqa: ARG001 - `Take`
+    """A report is known by its contents: its name comes again every day."""
+    kind, named = "S16", parse_name(name.upper())
+    if named is not None and named.report != "S16" and not room.settings["bochk.s16.s14_rollback"]:
+        return Imported(kind, 0, 0, (Told(0, "an S14 report: S16 is what we take"),))
+    try:
+        report = decode(content)
+    except S16Error as wrong:
+        return Imported(kind, 0, 0, (Told(wrong.line, wrong.reason),))
+    accounts: Mapping[str, str] = room.settings["receiving.bochk.accounts"]
+    if report.account not in accounts.values():
+        return Imported(kind, 0, 0, (Told(1, f"{report.account} is no account of ours at bochk"),))
+    stamp = hashlib.sha256(content).hexdigest()[:40]
+    before = await _kept(room)
+    s16 = S16Room(_Given(S16File(name_of(report.account, report.period), stamp), content), room, dict(accounts))
+    await s16.begin(0)
+    await s16.pull()
+    accepted = await _kept(room) - before
+    hopeless = tuple(Told(line, f"{record.reference} names no seq_no")
+                     for line, record in enumerate(report.records, 2) if seq_of(record.reference) is None)
+    return Imported(kind, accepted, len(report.records) - len(hopeless) - accepted, hopeless)
+
+
+async def _kept(room: StatementRoom) -> int:
+    row = await room.db.first(S16_KEPT, {})
+    assert row is not None
+    return int(row[0])
+
+
+FORMATS: Final[dict[str, Take]] = {
+    "hsbc": _mt910, "bochk": _s16, "ewb": _ewb, **dict.fromkeys((*MAILBOX_BANKS, *CREDIT_BANKS), _json_lines)}
+"""Bank -> how its files are taken."""
+
+
+def brings_entries(content: bytes) -> bool:
+    """Whether a file has to be taken before those that only name what is there: all but BAI2 and S16 do."""
+    return not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"01,", b"H|"))
+
+
+__all__ = ["FORMATS", "Imported", "Told", "brings_entries", "check_bank", "import_file"]

@@ -1,0 +1,1 @@
+"""The emulated direct-debit interfaces of HSBC and Hang Seng."""

@@ -1,0 +1,197 @@
+"""`nostro import`: files by foreign tools and by hand, into the databases of a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from bai2 import bai2 as foreign
+from bai2.constants import GroupStatus
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from api.cli import app
+from api.importing import import_files
+from core.calendars import Calendars
+from core.clock import MachineClock
+from core.deposits.collection import StatementRoom
+from core.deposits.importing import FORMATS, Imported, import_file
+from core.deposits.statements import Statements
+from core.errors import Misconfigured
+from core.jobs import Jobs
+from core.settings import Settings
+from core.storage import StorageConfig, open_databases
+from core.storage.primary import MATCHING_BANKS
+from core.trace import Trace
+
+MT910 = ("{{1:F01HSBCHKHHAXXX0001000001}}{{2:O9101030260312HSBCHKHHAXXX00010000012603121030N}}{{4:\r\n"
+         ":20:{ref}\r\n:21:NONREF\r\n:25:808000000011\r\n:32A:260312HKD{amount}\r\n:50K:/012345678901\r\n"
+         "CHAN TAI MAN\r\n-}}")
+S16 = ("H|S16|01287500000011|20260312|01|083000\r\n"
+       "D|BE26C000000004711|20260312|081502|HKD|C|1000.00|51000.00|CHAN TAI MAN|012345678901|transfer\r\n"
+       "D|BE26CX|20260312|081503|HKD|C|5.00|51005.00|||\r\n"
+       "T|2|1005.00|0.00\r\n")
+CSV = ("Account Number,Post Date,Reference,Description,Debit,Credit,Balance\n"
+       '8600000001,03/12/2026,FT1,"INCOMING, WIRE",,"1,000.00","51,000.00"\n'
+       "8600000001,03/12/2026,FT2,FEE,15.00,,50985.00\n")
+BAI2 = ("01,EWB,US,260312,0000,1,,,2/\n02,US,EWB,1,260312,,USD,2/\n03,8600000001,USD/\n"
+        "16,195,100000,Z,FT1,,/\n88,ORIG:CHAN TAI MAN\n16,195,7,Z,FT9,,ORIG:NOBODY\n49,100007,5/\n98,100007,1,7/\n"
+        "99,100007,1,9/\n")
+
+
+def notice(ref: str = "D1", **changed: object) -> str:
+    said = {"bank": "dbs", "ref": ref, "ccy": "HKD", "amount": "10.00", "name": "CHAN", "last4": "4321",
+            "time": "2026-03-12T09:30:01+08:00", **changed}
+    return json.dumps(said) + "\n"
+
+
+def write(folder: Path, **files: str) -> list[Path]:
+    """Files by name; a dot is written as two underscores."""
+    paths = []
+    for name, text in files.items():
+        path = folder / name.replace("__", ".")
+        path.write_bytes(text.encode())
+        paths.append(path)
+    return paths
+
+
+def done(bank: str, paths: list[Path], data: Path) -> tuple[int, int, list[tuple[str, int]]]:
+    """(accepted, duplicate, (file, line) of the refused)."""
+    summary = import_files(bank, paths, data, {})
+    return summary.accepted, summary.duplicate, [
+        (Path(file.file).name, one.line) for file in summary.files for one in file.done.refused]
+
+
+def rows(data: Path, bank: str) -> list[tuple[str, int, str, str]]:
+    """(reference, amount, direction, name) of the entries of March."""
+    with sqlite3.connect(data / "primary.sqlite") as db:
+        return list(db.execute(f"SELECT bank_ref, amount, dr_cr, en_name FROM flows_{bank}_202603 ORDER BY id"))
+
+
+def test_mt910_in_plain_text(tmp_path):
+    text = MT910.format(ref="R1", amount="12345,67") + "\r\n" + MT910.format(ref="R2", amount="5,")
+    bad = MT910.format(ref="R3", amount="5") + "\r\n" + MT910.format(ref="R1", amount="9,") + MT910.format(
+        ref="R4", amount="1,")
+    paths = write(tmp_path, one__txt=text, two__txt=text + bad, pgp__txt="-----BEGIN PGP MESSAGE-----\n")
+    assert done("hsbc", paths, tmp_path / "data") == (3, 2, [("two.txt", 20), ("two.txt", 24), ("pgp.txt", 0)])
+    assert rows(tmp_path / "data", "hsbc") == [
+        ("R1", 1_234_567, "C", "CHAN TAI MAN"), ("R2", 500, "C", "CHAN TAI MAN"), ("R4", 100, "C", "CHAN TAI MAN")]
+
+
+def test_s16_reports_are_kept_once_and_make_no_entries(tmp_path):
+    paths = write(tmp_path, AGS01287500000011UC01__TXT=S16, again__txt=S16, cut__txt=S16[:90],
+                  wrong__txt=S16.replace("1005.00|0", "1006.00|0"), stranger__txt=S16.replace("0128750", "9128750"))
+    assert done("bochk", paths, tmp_path / "data") == (
+        1, 1, [("AGS01287500000011UC01.TXT", 3), ("again.txt", 3), ("cut.txt", 2), ("wrong.txt", 4),
+               ("stranger.txt", 1)])
+    with sqlite3.connect(tmp_path / "data" / "primary.sqlite") as db:
+        assert list(db.execute("SELECT reference, seq_no, name FROM bochk_s16_record WHERE state = 'WAITING'")) == [
+            ("BE26C000000004711", "4711", "CHAN TAI MAN")]
+        assert list(db.execute("SELECT count(*) FROM bochk_bank_flow")) == [(0,)]
+
+
+def test_csv_and_bai2_in_whatever_order_they_are_named(tmp_path):
+    paths = write(tmp_path, a__bai=BAI2, b__csv=CSV, c__bai=BAI2.replace("98,100007", "98,100008"))
+    assert done("ewb", paths, tmp_path / "data") == (3, 0, [("a.bai", 6), ("c.bai", 8)])
+    assert [(amount, dr_cr, name) for _, amount, dr_cr, name in rows(tmp_path / "data", "ewb")] == [
+        (100_000, "C", "CHAN TAI MAN"), (1_500, "D", "")]
+    assert done("ewb", paths[:2], tmp_path / "data") == (0, 3, [("a.bai", 6)])
+
+
+def test_bai2_by_a_foreign_writer_is_read(tmp_path):
+    read = foreign.parse_from_string(BAI2, check_integrity=True)
+    assert read.children[0].header.group_status is GroupStatus.update
+    [path] = write(tmp_path, foreign__bai=foreign.write(read))
+    summary = import_files("ewb", [path], tmp_path / "data", {})
+    assert summary.files[0].done.format == "BAI2" and summary.files[0].done.refused
+
+
+@pytest.mark.parametrize("bank", ["hase", "ccba", "dbs", "za", "spd", "cgb", "scb", "citi"])
+def test_json_lines(tmp_path, bank):
+    text = notice("D1", bank=bank) + "nonsense\n\n" + notice("D2", bank="hsbc") + notice("D3", bank=bank)
+    again = notice("D1", bank=bank) + notice("D3", bank=bank, amount="11.00")
+    paths = write(tmp_path, one__jsonl=text, two__jsonl=again)
+    assert done(bank, paths, tmp_path / "data") == (2, 1, [("one.jsonl", 2), ("one.jsonl", 4), ("two.jsonl", 2)])
+    assert rows(tmp_path / "data", bank) == [("D1", 1_000, "C", "CHAN"), ("D3", 1_000, "C", "CHAN")]
+
+
+def test_every_bank_but_icbc_has_a_format():
+    assert set(FORMATS) == set(MATCHING_BANKS) - {"icbc"}
+
+
+@pytest.mark.parametrize("bank", ["hsbc", "bochk", "ewb", "dbs"])
+@settings(deadline=None)
+@given(contents=st.lists(st.binary(max_size=200) | st.sampled_from(
+    [text.encode() for text in (S16, CSV, BAI2, notice(), MT910.format(ref="R1", amount="1,"))]), max_size=3))
+def test_any_files_are_taken_or_refused_and_nothing_twice(bank, contents):
+    """Whatever refuses a record the first time refuses it again, but for a name whose entry has come meanwhile."""
+    first, second = asyncio.run(taken_twice(bank, contents))
+    assert sum(one.accepted for one in second) <= (1 if bank == "ewb" and BAI2.encode() in contents else 0)
+    for one, two in zip(first, second, strict=True):
+        assert two.format == one.format
+        assert one.accepted + one.duplicate + len(one.refused) == two.accepted + two.duplicate + len(two.refused)
+        assert len(two.refused) <= len(one.refused)
+
+
+async def taken_twice(bank: str, contents: list[bytes]) -> tuple[list[Imported], list[Imported]]:
+    clock, of = MachineClock(), Settings()
+    trace, databases = Trace(clock), await open_databases(StorageConfig())
+    db = databases.primary
+    jobs = Jobs(db, clock, trace, "w", of, {}, asyncio.ensure_future)
+    room = StatementRoom(db, clock, trace, of, Calendars(of), jobs, Statements(db, clock, trace, keep_months=2))
+    first, second = [[await import_file(bank, room, f"{n}.dat", content) for n, content in enumerate(contents)]
+                     for _ in range(2)]
+    await databases.close()
+    return first, second
+
+
+def test_the_command_tells_file_line_and_reason_and_exits_with_2(tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    write(folder, a__jsonl=notice("D1"), b__jsonl=notice("D1") + "{\n", __hidden="x")
+    (folder / "below").mkdir()
+    result = CliRunner().invoke(app, ["import", "dbs", str(folder), "--data", str(tmp_path / "data")])
+    assert result.exit_code == 2, result.output
+    assert result.output.splitlines() == [
+        f"{folder}/a.jsonl  JSON lines: 1 accepted, 0 duplicate, 0 refused",
+        f"{folder}/b.jsonl  JSON lines: 0 accepted, 1 duplicate, 1 refused",
+        f"  {folder}/b.jsonl:2: not JSON in UTF-8",
+        f"2 files into {tmp_path}/data: 1 accepted, 1 duplicate, 1 refused"]
+
+
+def test_the_command_says_the_same_in_json_and_exits_with_0_when_nothing_is_refused(tmp_path):
+    [path] = write(tmp_path, a__jsonl=notice("D1"))
+    arguments = ["import", "dbs", str(path), "--data", str(tmp_path / "data"), "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    assert json.loads(result.output) == {
+        "bank": "dbs", "data": f"{tmp_path}/data", "accepted": 1, "duplicate": 0, "refused": 0, "files": [
+            {"file": str(path), "format": "JSON lines", "accepted": 1, "duplicate": 0, "refused": []}]}
+
+
+def test_accounts_are_those_of_the_settings(tmp_path):
+    text = MT910.format(ref="R1", amount="1,").replace("808000000011", "12-34")
+    [path] = write(tmp_path, a__txt=text)
+    assert done("hsbc", [path], tmp_path / "data") == (0, 0, [("a.txt", 1)])
+    ours = {"receiving.hsbc.accounts": {"HKD": "12-34"}}
+    assert import_files("hsbc", [path], tmp_path / "data", ours).accepted == 1
+
+
+@pytest.mark.parametrize(("bank", "file"), [("icbc", "a"), ("nobank", "a"), ("dbs", "missing"), ("dbs", "empty")])
+def test_wrong_usage_is_told_with_a_remedy(tmp_path, bank, file):
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Misconfigured, match=r"one of|name files"):
+        import_files(bank, [tmp_path / file], tmp_path / "data", {})
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path):
+    [path] = write(tmp_path, a__jsonl=notice("D1"))
+    summary = import_files("dbs", [path], tmp_path / "data", {"imports.file_limit": 10})
+    assert [one.reason for one in summary.files[0].done.refused] == ["larger than 10 bytes"]
+
+
