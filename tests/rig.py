@@ -43,6 +43,13 @@ customers:
   - {{id: alice, balances: {{HKD: "100,000", USD: "10,000"}}, at_bank: {{HKD: "50,000"}}, cards: {cards}}}
   - {{id: bob, balances: {{HKD: "100,000"}}, at_bank: {{HKD: "50,000"}}, cards: {cards}}}
 """
+# What the world is to have of statement banks; nobody plays the workload here.
+STATEMENTS = """
+workload:
+  - recorded:
+{entries}
+"""
+ANNOUNCED = '      - {{at: +1d, deposit: {{customer: alice, channel: {bank}, ccy: HKD, amount: "1"}}}}'
 # A bank that always succeeds after five seconds: what a story wants otherwise it injects.
 STEADY: dict[str, Any] = {
     "sim.airstar.result.delay": [[1.0, 5.0, 5.0]],
@@ -189,14 +196,16 @@ class Broken(AssertionError):
 def play(
     story: Callable[[Rig], Awaitable[Any]], *, start: str = "2026-03-12 10:00", seed: int = 7,
     wire: str = "messages", settings: Mapping[str, Any] | None = None, then_s: float = 0, planted: bool = False,
-    cards: Sequence[str] = ("airstar", "hsbc"),
+    cards: Sequence[str] = ("airstar", "hsbc"), statements: Sequence[str] = (),
 ) -> Any:
     """Tell a story; returns what it returns. ``planted``: the story breaks an invariant on purpose. ``cards``: banks at
-    which both customers have a card."""
+    which both customers have a card; ``statements``: those of them whose statements are collected."""
     import json
 
     text = HEAD.format(start=start, seed=seed, wire=wire, settings=json.dumps({**STEADY, **(settings or {})}),
                        cards=json.dumps(list(cards)))
+    if statements:
+        text += STATEMENTS.format(entries="\n".join(ANNOUNCED.format(bank=bank) for bank in statements))
     scenario = load_text(text, NAMES)
     loop = SimLoop()
     clock = LoopClock(loop, scenario.start)

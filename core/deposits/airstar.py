@@ -43,7 +43,7 @@ from core.jobs import Again, Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.orchestration.requests import DepositRequest, check_wish
 from core.orchestration.service import Sba
 from core.rpc import Rpc
-from core.screening import ListName, Lists
+from core.screening import Lists
 from core.settings import Settings
 from core.storage import Database, Sequence, Sharded, Transaction, UniqueViolation
 from core.storage.primary import applys, asb_sequence
@@ -331,24 +331,12 @@ class AirstarDeposits:
             return await job.settle(tx, Done())
 
     async def _request(self, apply: Apply) -> DepositRequest:
-        black, white = await self._screen(apply)
+        black, white = await screened(self._rpc, self._lists, apply.uid, apply.card_no)
         return DepositRequest(
             rpc_request_id=f"A{apply.id}", nn_uid=apply.uid, trade_acc_id=apply.trade_acc_id, market=apply.market,
             ccy=apply.ccy, amount=apply.amount, transaction_id=apply.request_id, transfer_method=apply.trans_type,
             deposit_type=int(DepositType.TRANS_AUTO), source=apply.source, bank_ref_id=apply.bank_ref_id,
             apply_ref=apply.id, blacklisted=black, whitelisted=white)
-
-    async def _screen(self, apply: Apply) -> tuple[bool, bool]:
-        """(blacklisted, whitelisted). A list service that does not answer counts as a hit, never as a pass (B-36)."""
-        try:
-            return await self._rpc("screening.deposit", self._look_up, apply)
-        except (OutcomeUnknown, CallFailed):
-            return True, False
-
-    async def _look_up(self, apply: Apply) -> tuple[bool, bool]:
-        black = await self._lists.hit(ListName.DEPOSIT_BLACK, uid=apply.uid, card_no=apply.card_no)
-        white = await self._lists.hit(ListName.DEPOSIT_WHITE, uid=apply.uid)
-        return black is not None, white is not None
 
     # Begun at the bank
 

@@ -18,7 +18,7 @@ from core.jobs import Again, Done, Exhausted, Job, Verdict
 from core.orchestration.requests import DepositRequest
 from core.orchestration.service import Sba
 from core.rpc import Rpc
-from core.screening import ListName, Lists
+from core.screening import Hit, ListName, Lists
 from core.settings import Settings
 from core.storage import Database, Transaction
 
@@ -90,7 +90,7 @@ class Crediting:
             return await job.settle(tx, Done())
 
     async def _request(self, apply: Apply, transaction_id: str, terms: Terms) -> DepositRequest:
-        black, white = await asyncio.gather(self._blacklisted(apply, terms), self._whitelisted(apply))  # TRACE-02
+        black, white = await screened(self._rpc, self._lists, apply.uid, apply.card_no, terms.remitter, terms.account)
         return DepositRequest(
             rpc_request_id=f"A{apply.id}", nn_uid=apply.uid, trade_acc_id=apply.trade_acc_id, market=apply.market,
             ccy=apply.ccy, amount=apply.amount if terms.amount is None else terms.amount,
@@ -99,18 +99,19 @@ class Crediting:
             apply_ref=apply.id, hold_type=terms.hold_type, hold_apply_id=terms.hold_apply_id, blacklisted=black,
             whitelisted=white)
 
-    async def _blacklisted(self, apply: Apply, terms: Terms) -> bool:
-        """A list service that does not answer counts as a hit (B-36)."""
-        try:
-            return await self._rpc("screening.deposit_black", self._lists.hit, ListName.DEPOSIT_BLACK, uid=apply.uid,
-                                   card_no=apply.card_no, name=terms.remitter, account=terms.account) is not None
-        except (OutcomeUnknown, CallFailed):
-            return True
 
-    async def _whitelisted(self, apply: Apply) -> bool:
-        """A list service that does not answer counts as no pass (B-36)."""
-        try:
-            return await self._rpc("screening.deposit_white", self._lists.hit, ListName.DEPOSIT_WHITE,
-                                   uid=apply.uid) is not None
-        except (OutcomeUnknown, CallFailed):
-            return False
+async def screened(rpc: Rpc, lists: Lists, uid: int, card_no: str, remitter: str = "",
+                   account: str = "") -> tuple[bool, bool]:
+    """(blacklisted, whitelisted): both lists are asked at once (DEP-06). One that does not answer counts as a hit of
+    the black list, and as none of the white list: never as a pass (B-36)."""
+    return await asyncio.gather(
+        _listed(rpc("screening.deposit_black", lists.hit, ListName.DEPOSIT_BLACK, uid=uid, card_no=card_no,
+                    name=remitter, account=account), silence=True),
+        _listed(rpc("screening.deposit_white", lists.hit, ListName.DEPOSIT_WHITE, uid=uid), silence=False))
+
+
+async def _listed(asked: Awaitable[Hit | None], *, silence: bool) -> bool:
+    try:
+        return await asked is not None
+    except (OutcomeUnknown, CallFailed):
+        return silence

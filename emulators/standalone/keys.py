@@ -34,7 +34,7 @@ def load_or_create(folder: Path, name: str, sm2: Sm2, entropy: Entropy) -> KeyFi
     private, public = folder / f"{name}.key.pem", folder / f"{name}.pub.pem"
     if not private.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _write_secret(private, private_to_pem(sm2.key_pair(entropy)))
+        write_secret(private, private_to_pem(sm2.key_pair(entropy)))
     pair = _load(private)
     half = public_to_pem(pair.public)
     if not public.exists() or public.read_text(encoding="ascii", errors="replace") != half:  # another key was put there
@@ -49,7 +49,8 @@ def _load(path: Path) -> KeyPair:
         raise Misconfigured(str(error), where=str(path), remedy="give an SM2 key in PEM, or remove the file") from None
 
 
-def _write_secret(path: Path, text: str) -> None:
+def write_secret(path: Path, text: str) -> None:
+    """A new file that its owner only can read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(text)

@@ -19,10 +19,13 @@ from core.errors import Misconfigured
 from core.settings import Settings
 from core.trace import Trace
 from core.wire.sm2 import Entropy
+from emulators.fps.bank import BANKS as FPS_BANKS
 from emulators.loop import LoopClock
+from emulators.mailbox.bank import BANKS as MAILBOXES
 from emulators.standalone.airstar import StandingAirstar
 from emulators.standalone.bochk import StandingBochk
 from emulators.standalone.control import bank_control
+from emulators.standalone.credits import StandingCredits
 from emulators.standalone.customers import NewCustomer
 from emulators.standalone.fault_control import FaultControl, described
 from emulators.standalone.http import HttpFace
@@ -43,6 +46,7 @@ BANKS: Final[dict[str, tuple[Callable[[Site], Standing], int]]] = {
     "cmbc": (partial(StandingSocketBank, "cmbc"), 2),
     "icbc": (StandingIcbc, 2),
     "bochk": (StandingBochk, 2),
+    **{bank: (partial(StandingCredits, bank), 1) for bank in (*FPS_BANKS, *MAILBOXES)},
 }
 """Name -> how it is built, and how many ports it has, one after the other."""
 

@@ -101,7 +101,7 @@ def test_it_outlives_the_core(killed_at: str) -> None:
         if not killed_at.endswith("10:00:00"):
             await counter.rig.until(killed_at)
         counter.rig.world.kill(2_000)
-        await counter.rig.until("2026-03-16 18:00")
+        await counter.rig.until("2026-03-16 18:01")
         assert (await counter.now(cheque)).state == CLEARED and await money(counter) == (BEFORE + AMOUNT, 0)
         assert counter.notices() == ["DEPOSIT_OK"]
 
@@ -208,7 +208,8 @@ def test_a_cleared_cheque_whose_money_is_gone_is_a_shortfall() -> None:
 @pytest.mark.parametrize("confirmed", [True, False])
 def test_a_cheque_that_bounces_in_review_gets_its_refund_record_when_it_is_credited_after_all(confirmed: bool) -> None:
     async def story(counter: Counter) -> None:
-        await counter.rig.core.lists.add(ListName.DEPOSIT_BLACK, [Value(Kind.ACCOUNT, "024-1234567")], "staff_1001", "t")
+        entry = [Value(Kind.ACCOUNT, "024-1234567")]
+        await counter.rig.core.lists.add(ListName.DEPOSIT_BLACK, entry, "staff_1001", "test")
         cheque = await counter.keyed()
         assert isinstance(await counter.cheques.bounce(cheque.apply_id, OPS, "no money"), Cheque)
         assert await refunds(counter) == [] and counter.alerts("DEP-10") == []

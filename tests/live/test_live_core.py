@@ -115,7 +115,7 @@ async def story(config: StorageConfig) -> None:
             endpoint = HttpxEndpoint(url)
             line = SignedExchange(endpoint, "nostro", key, clock, lambda: os.urandom(16), timeout_s=10)
             core = Core(Surroundings(settings, databases, clock, trace, LocalLocks(clock), in_process,
-                                     Calendars(settings), line, OneCustomer, "live-1"))
+                                     Calendars(settings), line, {}, OneCustomer, "live-1"))
             await core.start()
             try:
                 await _money_in_and_out(core, mandate)

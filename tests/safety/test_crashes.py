@@ -225,6 +225,27 @@ def test_killed_again_and_again_at_every_sending(kills: int) -> None:
     same(play(played), undisturbed("withdrawal").end)
 
 
+@pytest.mark.req("SOCK-03")
+def test_the_lock_of_a_core_that_died_while_it_fetched_what_it_had_missed_holds_nobody_up() -> None:
+    """For three periods of the job nobody else can have it (B-15): an hour and a half. A reconnection does not wait."""
+    told = STORIES["cmb_deposit_pushed"]
+
+    async def played(rig: Rig) -> End:
+        await told.stand(rig)
+        await asyncio.sleep(1)
+        assert await rig.world.locks.acquire("job:SyncBstDataHelper", "dead", 5_400_000)
+        bank = rig.world.sockets[told.bank].bank
+        bank.fault("lost_push", message="deposit_push", count=1)
+        await told.begin(rig)
+        await asyncio.sleep(120)
+        assert not rig.of_kind("apply")
+        bank.fault("drop", server="both", for_s=10)
+        await asyncio.sleep(told.lasts_s)
+        return await end_of(rig)
+
+    same(told.play(played), undisturbed(told.name).end, but=("alerts",))
+
+
 def test_a_dead_core_lets_go_of_no_lock_and_says_nothing_more_to_the_bank() -> None:
     """What a simulation must not forgive: a killed process runs no ``finally``."""
 

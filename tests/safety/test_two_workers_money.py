@@ -21,6 +21,7 @@ from core.orchestration.engine import Fact, StaleVersion
 from core.runtime import Core
 from core.storage import Statement
 from core.storage.primary import queue
+from scenarios.schema import full_moment_ms
 from tests.orchestration.driving import by_hand, deposit_credited, paid
 from tests.orchestration.test_locks_core import restate, second_core
 from tests.rig import FRONTLINE, SUPERVISOR, Rig, play
@@ -154,10 +155,12 @@ def test_a_worker_that_lost_his_lease_while_he_sent_concludes_nothing_from_being
     play(story)
 
 
-def hold_up(core: Core, seconds: float, bank: str = "airstar") -> asyncio.Event:
-    """The next answer to a withdrawal instruction reaches this core late; the event says that the bank has spoken."""
+def hold_up(core: Core, seconds: float, bank: str = "airstar", name: str = "") -> asyncio.Event:
+    """The next answer to a withdrawal instruction (or ``name``) reaches this core late; the event says that the bank
+    has spoken."""
     spoken = asyncio.Event()
-    gateway, name = (core.gateway, "withdraw") if bank == "airstar" else (core.sockets[bank].gateway, "pay")
+    gateway = core.gateway if bank == "airstar" else core.sockets[bank].gateway
+    name = name or ("withdraw" if bank == "airstar" else "pay")
     ask = getattr(gateway, name)
 
     async def late(*args: Any, **kwargs: Any) -> Any:
@@ -276,6 +279,33 @@ def test_a_worker_that_lost_his_lease_concludes_nothing_from_being_refused_by_a_
         await paid_once(rig, task.id)
 
     play_at(bank, story)
+
+
+@pytest.mark.req("DEDUP-12", "SOCK-11")
+@pytest.mark.parametrize("bank", SOCKETS)
+def test_a_worker_that_lost_his_lease_fails_nothing_at_the_cutoff_that_another_has_sent_before_it(bank: str):
+    """The bank tells him that it has nothing, but late; meanwhile his successor has sent, and then comes the cutoff."""
+    async def story(rig: Rig) -> None:
+        transfer, *_ = SOCKETS[bank]
+        other, office = second_core(rig, own_locks=False), rig.world.sockets[bank].bank
+        office.fault("timeout", message="withdraw", processed=False, count=1)
+        office.fault("timeout", message="query", count=1)  # the next question is a minute after the sending
+        await rig.until("2026-03-12 10:00:57")
+        task = await rig.withdraw(channel=bank)
+        await rig.until("2026-03-12 10:01:50")
+        other.jobs.pause(transfer)
+        await other.start()
+        first = hold_up(rig.core, 5.0, bank, "query")
+        await first.wait()
+        await rig.world.databases.primary.execute(EXPIRE, {"b_event": transfer})
+        other.jobs.resume(transfer)
+        await sending(rig, "withdraw", bank)
+        other.kill()
+        assert rig.now_ms < full_moment_ms("2026-03-12 10:02")
+        await asyncio.sleep(1_800)
+        await paid_once(rig, task.id)
+
+    play_at(bank, story, **{"windows.market_hk.close": "10:02", "jobs.sweep.period_s": 0.5})
 
 
 @pytest.mark.req("SOCK-05", "DEDUP-07", "DEDUP-08")

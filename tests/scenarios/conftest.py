@@ -39,12 +39,15 @@ NAMES = Names(
         "CashWithdrawForceProcess": Operation("withdrawal", {
             **REMARK, "bank_status": Parameter("text", required=True, one_of=("TRANSFERRED", "NOT_TRANSFERRED"))}),
         "WithdrawFileExport": Operation("nothing"),
+        "RetryJob": Operation("nothing", {"job": Parameter("text", True, ("AsbBstTransfer",))}),
     },
     deposit_states=tuple(DEPOSIT.by_label),
     withdrawal_states=tuple(WITHDRAW.by_label),
     jobs=("AsbBstCreateResultJob", "AsbBstTransfer", "WithdrawDriveJob"),
     alert_rules=tuple(RULES),
     exit_server_banks=("cmb",),
+    statement_banks=("icbc",),
+    entry_states=("NEW", "CREDITED"),
     reasons=("BANK_FAILED", "MANUAL_TRANSFER_FAILED"),
     notices=("WITHDRAW_DEFERRED", "DEPOSIT_OK"),
 )
@@ -84,6 +87,7 @@ staff:
     - {at: 11:00, by: supervisor, do: CashWithdrawForceProcess, on: {customer: alice, withdrawal: 1},
        with: {bank_status: TRANSFERRED, remark: telephone}}
     - {at: 12:00, by: frontline_ops, do: WithdrawFileExport}
+    - {at: 12:00, by: frontline_ops, do: RetryJob, with: {job: AsbBstTransfer}}
 faults:
   - {at: 10:00, for: 10m, inject: airstar.slow, with: {delay_s: 20}, share: 0.5, times: 3, only: {customer: alice}}
   - {at: 10:00, inject: core.kill, with: {at: commit, restart_after: 30s}}
@@ -102,7 +106,11 @@ expect:
   - {that: sendings, of: {customer: alice, withdrawal: 1}, equals: 1}
   - {that: connections, bank: cmb, server: backup, phase: active, equals: 0}
   - {that: recovered, bank: cmb, equals: 0}
-  - {that: alerts, rule: AIRSTAR-06, at_most: 1}
+  - {that: entries, bank: icbc, status: CREDITED, equals: 0}
+  - {that: matches, bank: icbc, tier: AUTO, at_least: 95%}
+  - {that: reminders, bank: icbc, equals: 0}
+  - {that: logged, says: balance mismatch, equals: 0}
+  - {that: alerts, rule: AIRSTAR-06, phase: cleared, at_most: 1}
   - {that: jobs, job: AsbBstTransfer, state: DONE, retries: 10, equals: 1}
   - {that: notices, event: DEPOSIT_OK, at_least: 0}
   - {that: refusals, code: ILLEGAL_STATE, operation: SetManualTransferDone, equals: 0}

@@ -19,6 +19,15 @@ from tests.safety.scenario_runs import SCENARIOS, here
 KEYS = {"scenario", "title", "seed", "virtual_start_ms", "virtual_seconds", "wall_seconds", "speedup", "trace_hash",
         "events", "procedures", "open", "invariants", "expectations", "latency", "peak_rss_mb", "ledger"}
 FILES = {"summary.json", "events.jsonl", "report.html", "junit.xml", "trace.pftrace", "config.yaml"}
+DEPOSITS = {
+    "bochk_day", "hsbc_day", "icbc_day",
+    "deposit_amount_differs", "deposit_not_announced", "deposit_made_twice", "statement_not_received",
+    "matching_stopped", "sba_creation_timeout", "risk_control_refuses_deposit",
+    "icbc_customer_refund", "icbc_refund_script_stalls", "icbc_identical_statements", "icbc_ghost_statement",
+    "icbc_late_statements", "icbc_line_down",
+    "bochk_names_by_s16", "bochk_s16_late", "bochk_s16_wrong",
+    "hsbc_push_off", "hsbc_forged_file", "hsbc_duplicate"}
+"""Of standard deposits: an ordinary day at each bank, the exceptions, the incidents."""
 BASES = {"primary": "applys_01", "account": "bank_card_asb_bst", "procedure": "proc_info", "assets": "entry"}
 
 
@@ -35,7 +44,7 @@ def folder(name: str) -> Path:
 
 def test_every_scenario_of_the_library_is_known() -> None:
     assert {"normal_day", "friday_evening_withdrawal", "lunar_new_year", "airstar_poll_timeout",
-            "crash_between_send_and_record", "refunded_after_credit"} <= set(SCENARIOS)
+            "crash_between_send_and_record", "refunded_after_credit", *DEPOSITS} <= set(SCENARIOS)
 
 
 def test_it_passes(name: str) -> None:

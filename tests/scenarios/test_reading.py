@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from core.clock import hkt
 from core.errors import Misconfigured
 from core.settings import Settings
+from scenarios.names import names as platform_names
 from scenarios.reading import (
     ScenarioInvalid,
     json_schema,
@@ -230,7 +231,7 @@ def test_seed_and_overlay_of_the_command_line_win(names: Names, full: str) -> No
 
 
 def test_names_of_the_library_and_paths(names: Names, tmp_path: Path, full: str) -> None:
-    assert load("normal_day", names).name == "normal_day"
+    assert load("normal_day", platform_names()).name == "normal_day"
     with pytest.raises(Misconfigured, match=r"did you mean normal_day\?"):
         load("normal_dya", names)
     file = tmp_path / "mine.yaml"
