@@ -36,7 +36,6 @@ SERVICES: Final[dict[str, str]] = {
     "sba.create_deposit": "sba_deposit_system",
     "sba.create_withdrawal": "sba_cash_withdraw_system",
     "sba.set_manual_transfer_done": "sba_cash_withdraw_system",
-    "screening.deposit": "hk-deposit-blacklist-go + hk-deposit-whitelist-go",
     "screening.deposit_black": "hk-deposit-blacklist-go",
     "screening.deposit_white": "hk-deposit-whitelist-go",
     "screening.withdraw": "hk-withdraw-blacklist-go",

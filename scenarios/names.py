@@ -25,7 +25,8 @@ MARKETS = {"HK": ("HKD", "CNH"), "US": ("USD",), "HKCC": ("CNH", "HKD")}  # gaps
 CALLS = ("risk_control", "risk_control.freeze", "risk_control.deduct", "risk_control.release", "risk_control.restore",
          "risk_control.consume", "risk_control.add", "risk_control.add_held", "risk_control.debit",
          "risk_control.refreeze", "risk_control.hold", "risk_control.settle", "risk_control.void",
-         "sba.create_deposit", "sba.create_withdrawal", "screening.deposit", "screening.withdraw", "owner")
+         "sba.create_deposit", "sba.create_withdrawal", "screening", "screening.deposit_black",
+         "screening.deposit_white", "screening.withdraw", "owner")
 JOBS = tuple(entry.name for entry in REGISTRY)
 _REMARK = {"remark": Parameter("text")}
 _KINDS: dict[type, ParameterKind] = {float: "number", int: "integer", bool: "flag", str: "text"}

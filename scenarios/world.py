@@ -46,7 +46,7 @@ from scenarios.banks import (
 from scenarios.expectations import Balance
 from scenarios.facts import RunFacts
 from scenarios.population import BankCard, Customer, banks_of, build, deposit_banks_of, index_of
-from scenarios.runbook import NOT_FOUND, carry_out, match_application
+from scenarios.runbook import carry_out, match_application
 from scenarios.schema import Action, Fault, Names, Scenario
 from scenarios.transfers import Transfers
 from scenarios.workload import Arrival, arrivals
@@ -502,9 +502,8 @@ class World:
     async def _match_application(self, bank: str, apply_id: int, by: Actor, remark: str) -> None:
         """Match an application by hand with the entry that it fits best, as the page of candidates shows it."""
         result = await self._served(lambda core: match_application(core, bank, apply_id, by, remark))
-        if result == NOT_FOUND:  # what was tried is told by matching itself
-            self.trace.emit("staff", by.id, {"operator": by.id, "role": by.role, "action": "MatchByHand",
-                                             "subject": f"A{apply_id}", "result": result})
+        self.trace.emit("staff", by.id, {"operator": by.id, "role": by.role, "action": "MatchByHand",
+                                         "subject": f"A{apply_id}", "result": result})
 
     async def _query_withdrawal(self, task_id: int, procedure_id: int, operator: str) -> None:
         """Ask the bank about a withdrawal; only a bank-securities transfer has a bank that can be asked."""

@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import delete, update
 
 from core.errors import Code, Refusal
 from core.screening import Hit, Kind, ListName, Lists, Value, fold_name, similarity
 from core.screening.lists import REASON_MAX, VALUE_MAX
 from core.settings import Settings
-from core.storage import StorageConfig, open_databases
-from core.storage.primary import list_entry
+from core.storage import ConstraintViolation, Statement, StorageConfig, open_databases
+from core.storage.primary import list_change, list_entry
 
 T = TypeVar("T")
 BLACK, WHITE, WITHDRAW = ListName.DEPOSIT_BLACK, ListName.DEPOSIT_WHITE, ListName.WITHDRAW_BLACK
@@ -203,3 +204,22 @@ def test_similarity_is_the_longest_common_subsequence_over_the_mean_length(one: 
 @given(st.text())
 def test_a_name_in_normal_form_stays_as_it_is(name: str) -> None:
     assert fold_name(fold_name(name)) == fold_name(name)
+
+
+@pytest.mark.req("DEP-11")
+def test_the_audit_trail_keeps_every_change_and_is_never_changed_itself(desk: Desk) -> None:
+    assert desk.add(BLACK, uid(7), uid(8, NOON + 100)) == 2
+    desk.clock.ms += 5
+    assert desk.remove(BLACK, uid(7)) == 1
+    desk.clock.ms += 5
+    assert desk.add(BLACK, uid(7)) == 1
+    assert code_of(desk.add(BLACK, uid(9), uid(7))) is Code.DUPLICATE
+    assert code_of(desk.remove(BLACK, uid(7), uid(9))) is Code.NOT_FOUND
+    trail = [("ADD", "uid", "7", "case 12", "kim", None, NOON), ("ADD", "uid", "8", "case 12", "kim", NOON + 100, NOON),
+             ("REMOVE", "uid", "7", "mistaken", "lee", NOON + 5, NOON + 5),
+             ("ADD", "uid", "7", "case 12", "kim", None, NOON + 10)]
+    assert desk.run(desk.lists.changes(BLACK)) == trail and desk.run(desk.lists.changes(WHITE)) == []
+    assert desk.run(desk.lists.changes(BLACK, since_ms=NOON + 5, limit=1)) == trail[2:3]
+    for change in (update(list_change).values(operator="nobody"), delete(list_change)):
+        with pytest.raises(ConstraintViolation):
+            desk.run(desk.databases.primary.execute(Statement(change), {}))

@@ -36,6 +36,7 @@ from core.deposits.bank_requests import (
     request_key,
     take_over,
 )
+from core.deposits.crediting import screened
 from core.domain import ApplyStatus, DepositType, Initiator
 from core.errors import CallFailed, Code, OutcomeUnknown, Refusal
 from core.hops import CARDS, Hop

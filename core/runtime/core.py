@@ -44,7 +44,7 @@ from core.orchestration.service import Sba
 from core.rpc import Rpc
 from core.runtime.calendar_book import CalendarBook
 from core.runtime.socket_bank import Shared, SocketBankRooms, SocketLines
-from core.runtime.statement_banks import collectors
+from core.runtime.statement_banks import collectors, scheduled
 from core.screening import Lists
 from core.settings import Settings
 from core.storage import Databases, Transaction
@@ -183,10 +183,7 @@ class Core:
 
     def _collected(self) -> dict[str, Callable[[], Awaitable[Any]]]:
         """Jobs of the statement banks that are connected, and of matching if any is."""
-        jobs: dict[str, Callable[[], Awaitable[Any]]] = dict(self.matching.scheduled) if self.collectors else {}
-        for collector in self.collectors.values():
-            jobs |= collector.scheduled
-        return jobs
+        return {**self.matching.scheduled, **scheduled(self.collectors)} if self.collectors else {}
 
     @property
     def in_connection(self) -> tuple[str, ...]:
@@ -217,8 +214,7 @@ class Core:
             await self.matching.begin()
         await self.jobs.start()
         await self.engine.sweep()
-        for collector in self.collectors.values():
-            await collector.start(self.spawn)
+        await asyncio.gather(*(collector.start(self.spawn) for collector in self.collectors.values()))
         await self.timetable.start()
         for bank, rooms in self.sockets.items():
             if bank == "cmb":

@@ -319,7 +319,7 @@ class Withdrawals:
             hit = await self._rpc("screening.withdraw", self._lists.hit, ListName.WITHDRAW_BLACK, uid=task.uid,
                                   card_no=task.card_no)
             listed = hit is not None
-        except OutcomeUnknown:
+        except (OutcomeUnknown, CallFailed):  # a list that cannot be asked counts as a hit (B-36)
             listed = True
         cash = await self._accounts.settled_cash(task.trade_acc_id, task.ccy)
         payee = await self._payee(task)

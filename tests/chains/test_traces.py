@@ -21,6 +21,7 @@ import pytest
 
 from core.domain import ApplyStatus, DepositType, Market, TaskStatus
 from core.hops import SERVICES, under_way
+from core.hops import Hop as Told
 from core.trace import Event
 from scenarios.names import CALLS
 from tests.rig import FRONTLINE, SUPERVISOR, Rig, play
@@ -428,12 +429,25 @@ def test_what_belongs_to_no_deposit_or_withdrawal_is_not_told() -> None:
     play(story)
 
 
+def test_what_a_core_spawns_is_part_of_no_hop_and_what_is_gathered_is() -> None:
+    async def seen() -> Told | None:
+        return under_way()
+
+    async def story(rig: Rig) -> None:
+        with Told(rig.world.trace, "test", "test", of="A1") as hop:
+            assert await asyncio.gather(seen(), rig.core.spawn(seen())) == [hop, None]
+        assert under_way() is None
+
+    play(story)
+
+
 def called() -> Iterator[str]:
     """The names of the calls between services that the core's sources write out, and those it puts together."""
     for path in sorted(CORE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-                yield from names_in(node.func.attr, node.args[0])
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name) and node.args:
+                yield from names_in(node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id,
+                                    node.args[0])
 
 
 ASKS_RISK_CONTROL = ("ask", "_order", "_order_surely")
@@ -442,7 +456,7 @@ ASKS_RISK_CONTROL = ("ask", "_order", "_order_surely")
 
 def names_in(function: str, first: ast.expr) -> Iterator[str]:
     if isinstance(first, ast.Constant) and isinstance(first.value, str):
-        if function == "_rpc":
+        if function in ("rpc", "_rpc"):
             yield first.value
         elif function in ASKS_RISK_CONTROL:
             yield f"risk_control.{first.value}"

@@ -192,7 +192,7 @@ def test_a_customer_on_the_blacklist_is_reviewed_however_the_bank_answers():
 def test_a_list_service_that_does_not_answer_counts_as_a_hit():
     """gaps.md B-36."""
     async def story(rig: Rig) -> None:
-        rig.world.rpc.fault("timeout_before", "screening.deposit", rig.world.streams("test"))
+        rig.world.rpc.fault("timeout_before", "screening.deposit_black", rig.world.streams("test"))
         apply = await rig.deposit()
         await rig.reach(lambda: rig.of_apply(apply.id), "new(manual_confirm)")
 

@@ -305,7 +305,7 @@ def test_a_worker_that_lost_his_lease_fails_nothing_at_the_cutoff_that_another_h
         await asyncio.sleep(1_800)
         await paid_once(rig, task.id)
 
-    play_at(bank, story, **{"windows.market_hk.close": "10:02", "jobs.sweep.period_s": 0.5})
+    play_at(bank, story, **{"windows.market_hk.close": "10:02", "jobs.sweep.period_s": 1})
 
 
 @pytest.mark.req("SOCK-05", "DEDUP-07", "DEDUP-08")
