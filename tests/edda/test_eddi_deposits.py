@@ -1,0 +1,371 @@
+"""eDDI deposits from the App to the credit: refusals, results at T+0 and T+1, faults, crashes (B-25, A-29, A-48)."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import pkgutil
+from collections import Counter
+from typing import Any
+
+import pytest
+from edda_world import World, play
+from sqlalchemy import func, select
+
+import core.withdrawals
+from core.domain import ApplyStatus, DepositType, EddaStatus
+from core.errors import Code, Refusal
+from core.orchestration.requests import WithdrawRequest
+from core.storage import Statement
+from core.storage.primary import matches, refund
+from core.storage.procedure import proc_cash_deposit
+from core.storage.sharding import SHARDS
+from core.transfer import CHANNELS
+from core.wire.edda import AuthorisationStatus
+from emulators.edda.faults import FAULTS, HSBC_ONLY
+
+BANKS = ("hsbc", "hase")
+REFUNDS = Statement(select(refund.c.apply_id, refund.c.state, refund.c.source).order_by(refund.c.id))
+PROCEDURES = Statement(select(
+    proc_cash_deposit.c.transaction_id, proc_cash_deposit.c.transfer_method, proc_cash_deposit.c.deposit_type,
+    proc_cash_deposit.c.amount, proc_cash_deposit.c.hold_type).order_by(proc_cash_deposit.c.procedure_id))
+
+
+async def credited(world: World) -> list[int]:
+    """Amounts that risk control has added for the customers, by customer."""
+    return [(await world.here.core.risk_control.balances(of.trade_acc_ids[0], "HKD")).available for of in world.customers]
+
+
+# --- the whole way ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.req("STMT-09", "JOB-026", "JOB-027", "LAT-10")
+@pytest.mark.parametrize(("bank", "trans_type"), [("hsbc", 251), ("hase", 252)])
+@pytest.mark.parametrize("wire", ["messages", "full"])
+def test_a_debit_is_sent_polled_and_credited_once_without_matching(bank: str, trans_type: int, wire: str) -> None:
+    async def story(world: World) -> None:
+        apply = await world.debit(bank, amount=123_450)
+        await asyncio.sleep(580)
+        assert await world.states(bank) == {"processing": 1}
+        assert (await world.apply(apply.id)).status == ApplyStatus.INIT and await credited(world) == [0]
+        await asyncio.sleep(1_200)
+        done = await world.apply(apply.id)
+        assert (done.status, done.trans_type, done.bank_type) == (ApplyStatus.DONE, trans_type, f"{bank}_eddi")
+        messages = [data["message"] for data in world.of_kind("bank.request", bank=f"{bank}_eddi")]
+        assert messages[0] == "create_debit" and set(messages[1:]) == {"query_debit"}
+        assert not world.of_kind("bank.push")  # the bank tells nothing by itself
+        for job in ("EddiResultQuery", "EddiDepositProcess", "EddiResultQuery"):
+            await world.run(job)
+        assert await credited(world) == [123_450]
+        assert await world.databases.procedure.all(PROCEDURES, {}) == [
+            (f"{bank}_eddi:{done.request_id}", trans_type, int(DepositType.TRANS_AUTO), 123_450, None)]
+        count = [await world.databases.primary.first(Statement(select(func.count()).select_from(matches[shard])), {})
+                 for shard in SHARDS]
+        assert sum(row[0] for row in count) == 0
+
+    play(story, wire=wire)
+
+
+@pytest.mark.req("JOB-027")
+def test_nothing_is_credited_before_the_bank_confirmed_success() -> None:
+    async def story(world: World) -> None:
+        world.banks["hsbc"].bank.fault("result_missing")  # the money has moved, and the bank does not say so
+        await world.debit("hsbc")
+        await world.until("2026-03-12 17:55")
+        assert world.collected() and await credited(world) == [0]
+
+    play(story)
+
+
+@pytest.mark.req("LAT-04")
+@pytest.mark.parametrize(("bank", "share"), [("hsbc", 0.7), ("hase", 0.5)])
+def test_deposits_are_credited_between_t_0_and_t_1(bank: str, share: float) -> None:
+    """A Thursday's debits with the documented delays: by the evening a share of them, all by Friday 18:05."""
+    count = 60
+
+    async def story(world: World) -> None:
+        made = [await world.debit(bank, index) for index in range(count)]
+        await world.until("2026-03-13 00:00")
+        today = sum(amount > 0 for amount in await credited(world))
+        assert abs(today / count - share) < 0.2
+        await world.until("2026-03-13 18:05")
+        assert await credited(world) == [100_000] * count
+        assert {(await world.apply(apply.id)).status for apply in made} == {ApplyStatus.DONE}
+        assert not world.alerts("EDDI-01")
+
+    play(story, customers=count, settings={"sim.edda.result.same_day": {"hsbc": 0.7, "hase": 0.5},
+                                           "sim.edda.result.delay": [60.0, 7_200.0]})
+
+
+@pytest.mark.req("EDDA-01")
+def test_direct_debit_is_no_way_of_a_withdrawal() -> None:
+    """No channel, no room of a core, no module of the withdrawals knows it; asked for all the same, SBA refuses it."""
+    assert not [key for key, channel in CHANNELS.items() if "edd" in f"{key} {channel.name} {channel.kind}".lower()]
+    modules = [importlib.import_module(f"core.withdrawals.{found.name}")
+               for found in pkgutil.iter_modules(core.withdrawals.__path__)]
+    assert not [name for module in modules for name in vars(module) if "edd" in name.lower()]
+
+    async def story(world: World) -> None:
+        assert not {"hsbc_eddi", "hase_eddi"} & world.here.core.withdrawals_at.keys()
+        of = world.customers[0]
+        for method in ("hsbc_eddi", "hase_eddi", "eddi", "edda"):
+            reply = await world.here.core.sba.create_withdrawal(WithdrawRequest(
+                rpc_request_id=f"w-{method}", task_id=1, nn_uid=of.uid, trade_acc_id=of.trade_acc_ids[0], market=1,
+                ccy="HKD", amount=100, transfer_method=method, transfer_dest_bank="hsbc", transfer_dest_card="1",
+                hold_id=f"H-{method}", settled_amount=100))
+            assert reply.code is Code.INVALID_PARAM
+
+    play(story)
+
+
+# --- refused before the bank is called --------------------------------------------------------------------------
+
+
+@pytest.mark.req("EDDA-09")
+@pytest.mark.parametrize("bank", BANKS)
+@pytest.mark.parametrize("status", [*EddaStatus, None])
+def test_a_debit_without_an_active_authorisation_never_reaches_the_bank(bank: str, status: EddaStatus | None) -> None:
+    async def story(world: World) -> None:
+        if status is not None:
+            await world.authorisations(bank).adopt(
+                world.customers[0].uid, world.card(bank), world.debtor(0, bank), "M1", status)
+        made = await world.debit(bank)
+        assert isinstance(made, Refusal) is (status is not EddaStatus.ACTIVE)
+        if isinstance(made, Refusal):
+            assert made.code is Code.BLOCKED
+            await asyncio.sleep(60)
+            assert not world.of_kind("bank.request", message="create_debit") and not world.of_kind("apply")
+
+    play(story, enrolled=False)
+
+
+@pytest.mark.req("EDDA-09")
+@pytest.mark.parametrize(("more", "code"), [
+    ({"amount": 100_000_001}, Code.INVALID_PARAM), ({"amount": 0}, Code.INVALID_PARAM),
+    ({"ccy": "USD"}, Code.INVALID_PARAM), ({"ccy": "CNH"}, Code.INVALID_PARAM)])
+def test_amount_and_currency_are_checked_before_the_bank_is_called(more: dict[str, Any], code: Code) -> None:
+    async def story(world: World) -> None:
+        made = await world.debit("hsbc", **more)
+        assert isinstance(made, Refusal) and made.code is code
+        largest = await world.debit("hsbc", amount=100_000_000)  # HKD 1,000,000
+        assert not isinstance(largest, Refusal)
+
+    play(story)
+
+
+def test_an_authorisation_bears_its_own_limit_until_its_expiry() -> None:
+    async def story(world: World) -> None:
+        world.banks["hsbc"].bank.open_debtor("c0", "hsbc", world.debtor().account, world.customers[0].name, {})
+        await world.authorisations("hsbc").begin(
+            world.customers[0].uid, world.card("hsbc"), world.debtor(), limit=5_000, expiry=20260312)
+        await asyncio.sleep(900)
+        assert isinstance(await world.debit("hsbc", amount=5_001), Refusal)
+        assert not isinstance(await world.debit("hsbc", amount=5_000), Refusal)
+        await world.until("2026-03-13 10:00")
+        assert isinstance(await world.debit("hsbc", amount=5_000), Refusal)
+
+    play(story, enrolled=False)
+
+
+# --- what may become of a debit ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["AC04", "AM04", "MD01"])
+@pytest.mark.parametrize("bank", BANKS)
+def test_a_debit_that_fails_ends_the_application_and_tells_the_customer(bank: str, reason: str) -> None:
+    async def story(world: World) -> None:
+        of = world.banks[bank].bank
+        apply = await world.debit(bank)
+        await asyncio.sleep(30)
+        if reason == "AC04":
+            of.close_account("c0")
+        elif reason == "AM04":
+            of.book.move(of.book.account("c0", "HKD"), of.book.account("outside", "HKD"), 1_000_000_000)
+        else:
+            of.set_status(world.banks[bank].mandates[0], AuthorisationStatus.CANCELLED)
+        await asyncio.sleep(1_200)
+        ended = await world.apply(apply.id)
+        assert (ended.status, ended.fail_code) == (ApplyStatus.REJECTED, reason)
+        assert "DEPOSIT_FAILED" in [data["event"] for data in world.of_kind("notify")]
+        assert await credited(world) == [0] and not world.collected()
+        one = await world.authorisations(bank).of_card(world.card(bank))
+        assert (one.status == EddaStatus.CANCELLED) is (reason == "MD01")  # asked at once, not tomorrow morning
+
+    play(story)
+
+
+def test_a_debit_that_the_bank_refuses_at_once_ends_the_application() -> None:
+    async def story(world: World) -> None:
+        world.banks["hase"].bank.close_account("c0")
+        apply = await world.debit("hase")
+        await asyncio.sleep(5)
+        assert ((await world.apply(apply.id)).status, await world.states("hase")) == (ApplyStatus.REJECTED, {"failed": 1})
+        other = await world.debit("hase", 1)
+        await asyncio.sleep(5)
+        assert (await world.apply(other.id)).request_id  # it held up nobody
+
+    play(story, customers=2)
+
+
+@pytest.mark.parametrize(("return_s", "apply_status", "refund_state"), [
+    (1.0, ApplyStatus.REFUNDED, "NOT_CREDITED"), (7_200.0, ApplyStatus.DONE, "PENDING_REVERSE")])
+def test_a_returned_debit_is_not_credited_or_waits_for_a_person_to_reverse_it(
+    return_s: float, apply_status: ApplyStatus, refund_state: str
+) -> None:
+    async def story(world: World) -> None:
+        world.banks["hsbc"].bank.fault("returned", return_s=return_s)
+        apply = await world.debit("hsbc")
+        await world.until("2026-03-12 15:00")
+        assert await world.states("hsbc") == {"returned": 1}
+        assert (await world.apply(apply.id)).status == apply_status
+        assert await world.databases.primary.all(REFUNDS, {}) == [(apply.id, refund_state, "hsbc_eddi")]
+        assert len(world.alerts("EDDI-03")) == 1
+        assert await credited(world) == [0 if apply_status is ApplyStatus.REFUNDED else 100_000]
+
+    play(story)
+
+
+def test_a_result_that_is_overdue_alarms_once_after_t_1_18_00_and_people_may_ask_again() -> None:
+    async def story(world: World) -> None:
+        bank = world.banks["hase"].bank
+        bank.fault("result_missing")
+        apply = await world.debit("hase")
+        await world.until("2026-03-13 17:59")
+        assert not world.alerts("EDDI-01")
+        asked = len(world.of_kind("bank.request", message="query_debit"))
+        await world.until("2026-03-16 12:00")
+        assert len(world.alerts("EDDI-01")) == 1
+        assert len(world.of_kind("bank.request", message="query_debit")) <= asked + 1  # no polls after T+1 18:00
+        assert bank.publish((await world.apply(apply.id)).request_id)
+        assert await world.deposits("hase").query_bank(apply.id, "staff_1001") is Code.OK
+        await asyncio.sleep(301)
+        assert (await world.apply(apply.id)).status == ApplyStatus.DONE
+
+    play(story)
+
+
+def test_a_success_over_another_amount_is_not_credited_and_alarms() -> None:
+    async def story(world: World) -> None:
+        apply = await world.debit("hsbc")
+        await asyncio.sleep(30)
+        (debit,) = world.banks["hsbc"].bank._debits.values()
+        debit.amount = 90_000
+        await asyncio.sleep(1_200)
+        assert await credited(world) == [0] and world.alerts("EDDI-04")
+        assert (await world.apply(apply.id)).status == ApplyStatus.INIT
+
+    play(story)
+
+
+# --- faults and crashes -----------------------------------------------------------------------------------------
+
+HANDS: dict[str, dict[str, Any]] = {"outage": {"for_s": 900.0}, "rate": {"for_s": 30.0}, "busy": {"for_s": 30.0},
+                                    "result_missing": {"until_s": 3_600.0}, "slow": {"delay_s": 20.0, "count": 3},
+                                    "timeout": {"count": 3}}
+UNLIKE: dict[str, ApplyStatus] = {"fail_with": ApplyStatus.REJECTED, "mandate_cancelled_midflight": ApplyStatus.REJECTED}
+
+
+@pytest.mark.parametrize("bank", BANKS)
+@pytest.mark.parametrize(("fault", "more"), [
+    *((name, HANDS.get(name, {"count": 3})) for name in FAULTS if name not in HSBC_ONLY),
+    ("timeout", {"processed": False, "count": 3}), ("outage", {"answer": "maintenance", "for_s": 900.0})])
+def test_after_every_fault_each_debit_ends_and_our_books_agree_with_the_banks(
+    bank: str, fault: str, more: dict[str, Any]
+) -> None:
+    async def story(world: World) -> None:
+        of = world.banks[bank].bank
+        of.fault(fault, **more)
+        made = [await world.debit(bank, index) for index in range(4)]
+        await world.until("2026-03-13 18:05")
+        states = [(await world.apply(apply.id)).status for apply in made]
+        assert set(states) <= {ApplyStatus.DONE, ApplyStatus.REJECTED, ApplyStatus.REFUNDED}, states
+        if fault in UNLIKE:
+            assert states.count(UNLIKE[fault]) == 3 and states.count(ApplyStatus.DONE) == 1
+        elif fault != "returned":
+            assert set(states) == {ApplyStatus.DONE}
+        done = Counter(data["ref"] for data in world.of_kind("bank.book", op="collect"))
+        assert set(done.values()) <= {1}
+        assert {apply.bank_ref_id for apply, status in zip(made, states, strict=True) if status == ApplyStatus.DONE} <= set(done)
+        assert await credited(world) == [100_000 if status == ApplyStatus.DONE else 0 for status in states]
+        held = 100_000 * len(done) - 100_000 * len(world.of_kind("bank.book", op="refund_collect"))
+        assert of.balance("broker", "HKD") == held
+
+    play(story, customers=4)
+
+
+@pytest.mark.req("EDDA-03", "EDDA-05")
+@pytest.mark.parametrize("bank", BANKS)
+@pytest.mark.parametrize("message", ["create_debit", "query_debit"])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_core_that_dies_before_it_hears_the_answer_debits_and_credits_once(bank: str, message: str, nth: int) -> None:
+    async def story(world: World) -> None:
+        traps = world.banks[bank]._site.traps
+        for _ in range(nth):
+            traps.arm(f"{bank}_eddi.{message}", 1_000, 1)
+        made = [await world.debit(bank, index) for index in range(3)]
+        for _ in range(40):
+            if world.here.life.over:
+                await asyncio.sleep(1)
+                await world.restart()
+            await asyncio.sleep(60)
+        for apply in made:
+            assert (await world.apply(apply.id)).status == ApplyStatus.DONE
+        assert world.lives > 1
+        assert await credited(world) == [100_000] * 3
+        assert sorted(world.collected()) == sorted(apply.bank_ref_id for apply in made)
+        assert world.banks[bank].bank.refused_at_the_door == 0
+
+    play(story, customers=3)
+
+
+def test_a_refusal_at_the_door_tells_nothing_of_a_sending_before_it() -> None:
+    """The answer to the first sending is lost, the second meets 429: still in doubt, not back in the queue."""
+
+    async def story(world: World) -> None:
+        bank = world.banks["hsbc"].bank
+        bank.fault("timeout", count=1)
+        await world.debit("hsbc")
+        await asyncio.sleep(12)
+        bank.fault("rate", for_s=5.0)
+        await asyncio.sleep(5)
+        assert await world.states("hsbc") == {"submitted": 1}
+        await asyncio.sleep(30)
+        assert await world.states("hsbc") == {"processing": 1} and len(bank.order) == 1
+
+    play(story)
+
+
+def test_three_sendings_without_an_answer_alarm_once() -> None:
+    async def story(world: World) -> None:
+        world.banks["hase"].bank.fault("outage", for_s=1_800.0)
+        await world.debit("hase")
+        await asyncio.sleep(1_200)
+        assert len(world.alerts("EDDI-02")) == 1
+
+    play(story)
+
+
+@pytest.mark.req("JOB-029")
+def test_direct_debits_are_asked_about_less_often_than_airstar() -> None:
+    async def story(world: World) -> None:
+        await world.debit("hsbc")
+        await asyncio.sleep(7_100)
+        moments = [t_us / 1e6 for _, t_us, kind, _, data in world.events
+                   if kind == "bank.request" and data["message"] == "query_debit"]
+        gaps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+        assert min(gaps) * 1_000 > 100 * world.settings["airstar.poll.deposit.interval_ms"]
+
+    play(story, settings={"sim.edda.result.delay": [7_000.0, 7_000.0]})
+
+
+def test_one_bank_away_leaves_the_other_working() -> None:
+    """ADR-006: HSBC answers nothing at all, Hang Seng's deposits are credited as ever."""
+
+    async def story(world: World) -> None:
+        world.banks["hsbc"].bank.fault("outage", for_s=36_000.0)
+        away, there = await world.debit("hsbc"), await world.debit("hase")
+        await asyncio.sleep(1_800)
+        assert (await world.apply(there.id)).status == ApplyStatus.DONE
+        assert (await world.apply(away.id)).status == ApplyStatus.INIT
+
+    play(story)
