@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core.clock import Clock
 from core.deposits.applications import Applications, Apply
@@ -18,7 +18,7 @@ from core.jobs import Again, Done, Exhausted, Job, Verdict
 from core.orchestration.requests import DepositRequest
 from core.orchestration.service import Sba
 from core.rpc import Rpc
-from core.screening import Hit, ListName, Lists
+from core.screening import ListName, Lists
 from core.settings import Settings
 from core.storage import Database, Transaction
 
@@ -105,13 +105,13 @@ async def screened(rpc: Rpc, lists: Lists, uid: int, card_no: str, remitter: str
     """(blacklisted, whitelisted): both lists are asked at once (DEP-06). One that does not answer counts as a hit of
     the black list, and as none of the white list: never as a pass (B-36)."""
     return await asyncio.gather(
-        _listed(rpc("screening.deposit_black", lists.hit, ListName.DEPOSIT_BLACK, uid=uid, card_no=card_no,
-                    name=remitter, account=account), silence=True),
-        _listed(rpc("screening.deposit_white", lists.hit, ListName.DEPOSIT_WHITE, uid=uid), silence=False))
+        _listed(rpc, "screening.deposit_black", lists, ListName.DEPOSIT_BLACK, silence=True, uid=uid, card_no=card_no,
+                name=remitter, account=account),
+        _listed(rpc, "screening.deposit_white", lists, ListName.DEPOSIT_WHITE, silence=False, uid=uid))
 
 
-async def _listed(asked: Awaitable[Hit | None], *, silence: bool) -> bool:
+async def _listed(rpc: Rpc, call: str, lists: Lists, name: ListName, *, silence: bool, **asked: Any) -> bool:
     try:
-        return await asked is not None
+        return await rpc(call, lists.hit, name, **asked) is not None
     except (OutcomeUnknown, CallFailed):
         return silence

@@ -286,6 +286,52 @@ def test_a_deposit_begun_at_the_bank_and_listed_twice_is_credited_once() -> None
     play(story)
 
 
+@pytest.mark.req("DEP-13")
+@pytest.mark.parametrize("begun", ["in the App", "at the bank"])
+def test_a_refund_before_the_credit_ends_the_deposit_without_a_reversal(begun: str) -> None:
+    async def story(rig: Rig) -> None:
+        rig.world.bank.fault("refunded_before_credit")
+        if begun == "in the App":
+            await rig.deposit()
+        else:
+            asks(rig, "deposit")
+        await asyncio.sleep(400)
+        applies = rig.of_kind("apply")
+        assert applies[-1]["status"] == "REFUNDED" and rig.of_kind("procedure") == []
+        assert await rig.core.applications.refund_of(applies[-1]["apply"]) in (None, "NOT_CREDITED")
+        assert (await rig.money()).available == 10_000_000
+        assert [one["event"] for one in rig.of_kind("notify")] == ["DEPOSIT_REFUNDED"]
+
+    play(story)
+
+
+@pytest.mark.req("DEP-14", "DEP-15")
+@pytest.mark.parametrize("bears", [True, False])
+def test_a_refund_after_the_credit_changes_the_balance_only_when_a_supervisor_reverses(bears: bool) -> None:
+    async def story(rig: Rig) -> None:
+        rig.world.bank.fault("refunded_after_credit", refund_s=60)
+        apply = await rig.deposit()
+        await asyncio.sleep(86_400)
+        assert (await rig.money()).available == 11_000_000
+        assert await rig.core.applications.refund_of(apply.id) == "PENDING_REVERSE"
+        assert len(alerts(rig, "AIRSTAR-05")) == 1
+        if not bears:
+            account = rig.customer("alice").trade_acc_ids[0]
+            await rig.core.risk_control.debit("spent", account, "HKD", 10_000_001)
+        shown = await rig.of_apply(apply.id)
+        assert shown is not None
+        refused = await rig.operate("CashDepositReverse", shown, FRONTLINE, confirmations=REVERSE_CONFIRMATIONS)
+        assert refused.code is Code.FORBIDDEN
+        reply = await rig.operate("CashDepositReverse", shown, SUPERVISOR, confirmations=REVERSE_CONFIRMATIONS)
+        assert reply.ok == bears
+        await asyncio.sleep(5)
+        assert await rig.core.applications.refund_of(apply.id) == ("REVERSED" if bears else "SHORTFALL")
+        assert (await rig.money()).available == (10_000_000 if bears else 999_999)
+        assert [one["severity"] for one in alerts(rig, "DEP-07")] == ([] if bears else ["Critical"])
+
+    play(story, planted=not bears)
+
+
 @pytest.mark.parametrize("when", ["between result and credit", "after the credit"])
 def test_a_refund_is_noted_for_a_supervisor_whenever_it_comes(when: str) -> None:
     """The bank takes the money back before our accounting has run: the credit that follows must be reversed."""

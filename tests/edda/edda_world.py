@@ -185,7 +185,8 @@ def play(story: Story, *, wire: str = "messages", settings: Mapping[str, Any] | 
     failures: list[Any] = []
     loop.set_exception_handler(lambda _loop, context: failures.append(context))
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        result = runner.run(_played(loop, story, wire, {**STEADY, **(settings or {})}, start, customers, enrolled, seed))
+        result = runner.run(_played(
+            loop, story, wire, {**STEADY, **(settings or {})}, start, customers, enrolled, seed))
     assert not failures, failures
     return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -72,7 +72,8 @@ def test_the_list_is_a_setting() -> None:
 
 
 @pytest.mark.req("JOB-025")
-@pytest.mark.parametrize(("bank", "wire"), [("hsbc", "messages"), ("hase", "messages"), ("hsbc", "full"), ("hase", "full")])
+@pytest.mark.parametrize("bank", BANKS)
+@pytest.mark.parametrize("wire", ["messages", "full"])
 def test_the_poll_every_five_minutes_finds_the_decision(bank: str, wire: str) -> None:
     async def story(world: World) -> None:
         made = await begin(world, bank)
@@ -126,7 +127,8 @@ def test_a_card_has_one_authorisation_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(("more", "word"), [
-    ({"ccy": "CNH"}, "HKD"), ({"ccy": "USD"}, "HKD"), ({"limit": 100_000_001}, "1,000,000.00 HKD"), ({"limit": 0}, "limit")])
+    ({"ccy": "CNH"}, "HKD"), ({"ccy": "USD"}, "HKD"), ({"limit": 100_000_001}, "1,000,000.00 HKD"),
+    ({"limit": 0}, "limit")])
 def test_currency_and_limit_are_those_of_the_configuration(more: dict[str, Any], word: str) -> None:
     async def story(world: World) -> None:
         made = await begin(world, **more)
@@ -214,7 +216,7 @@ def test_every_pair_of_statuses_has_a_way_along_the_moves_or_none(start: EddaSta
     else:
         steps = [start, *found]
         assert steps[-1] is to
-        assert all(following in EDDA_MOVES[one] for one, following in zip(steps, steps[1:], strict=False))
+        assert all(following in EDDA_MOVES[one] for one, following in pairwise(steps))
 
 
 # --- HSBC's report ----------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from core.wire.edda import (
     parse_report,
     parse_request,
     path_of,
+    sign_jws,
     sign_reply,
     sign_request,
     write_report,
@@ -49,14 +50,15 @@ BODY = {"reference": "EDDIHSBC0000000001", "sequence": 1, "authorisation": "MDHS
         "amount": "1234.50"}
 DEBIT = Request("create_debit", body=BODY)
 QUERY = Request("query_debit", "DDHSBC0000000002")
+Message = tuple[str, str, dict[str, str], bytes]
 IDENT = st.text("ABCDEFabcdef0123456789_-", min_size=1, max_size=64)
 
 
-def signed(request: Request = DEBIT, bank: str = "hsbc", key: RSAPrivateKey = KEY) -> tuple[str, str, dict[str, str], bytes]:
+def signed(request: Request = DEBIT, bank: str = "hsbc", key: RSAPrivateKey = KEY) -> Message:
     return sign_request(bank, request, "nostro", key, NOW_S, "0123abcd")
 
 
-def read(message: tuple[str, str, dict[str, str], bytes], bank: str = "hsbc", now_s: int = NOW_S) -> Request:
+def read(message: Message, bank: str = "hsbc", now_s: int = NOW_S) -> Request:
     return parse_request(bank, *message, KEYS.get, now_s=now_s, max_skew_s=300).request
 
 
@@ -139,10 +141,9 @@ def test_what_was_not_signed_so_is_refused(what: str) -> None:
     {"crit": ["htm", "htu", "iat", "jti", "b64"]}, {"kid": "other"}, {"kid": 7}, {"iat": "now"}, {"jti": ""},
     {"jti": "a b"}])
 def test_a_protected_header_of_another_form_is_refused_though_it_is_signed(protected: dict[str, Any]) -> None:
-    from core.wire.edda import sign_jws
-
-    method, path, headers, body = signed()
-    known = {"kid": "nostro", "crit": ["htm", "htu", "iat", "jti"], "htm": method, "htu": path, "iat": NOW_S, "jti": "j"}
+    method, path, _, body = signed()
+    known = {"kid": "nostro", "crit": ["htm", "htu", "iat", "jti"], "htm": method, "htu": path, "iat": NOW_S,
+             "jti": "j"}
     head, _, signature = sign_jws(known | protected, body, KEY).split(".")
     with pytest.raises(BadSignature):
         read((method, path, {HEADER: f"{head}..{signature}"}, body))
@@ -172,7 +173,8 @@ def test_an_answer_belongs_to_one_request_and_one_status() -> None:
     bank = {"hsbc": STRANGER.public_key()}
     body = sign_reply(Reply(201, {"id": "D1", "amount": "1.00"}), "j1", "hsbc", STRANGER)
     assert parse_reply(201, body, "j1", bank.get) == Reply(201, {"id": "D1", "amount": "1.00"})
-    for status, jti, keys in ((200, "j1", bank), (201, "j2", bank), (201, "j1", {"hsbc": KEY.public_key()}), (201, "j1", {})):
+    for status, jti, keys in ((200, "j1", bank), (201, "j2", bank), (201, "j1", {"hsbc": KEY.public_key()}),
+                              (201, "j1", {})):
         with pytest.raises(BadSignature):
             parse_reply(status, body, jti, keys.get)
 
@@ -254,7 +256,8 @@ def test_a_row_that_is_none_is_refused_with_its_line_and_the_others_are_read(row
     assert len(report.refused) == 1 and report.refused[0].startswith("line 3: ") and why in report.refused[0]
 
 
-@pytest.mark.parametrize("content", [b"", b"mandate_ref,status\r\n", b"\xff\xfe", b'"', b"mandate_ref;status;change_date;reason"])
+@pytest.mark.parametrize("content", [
+    b"", b"mandate_ref,status\r\n", b"\xff\xfe", b'"', b"mandate_ref;status;change_date;reason"])
 def test_a_file_without_the_header_is_no_report(content: bytes) -> None:
     with pytest.raises(MalformedReport):
         parse_report(content)

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def test_the_ledger_sums_to_zero_in_every_currency(name: str) -> None:
 def test_its_folder_holds_every_file_and_each_can_be_read(name: str) -> None:
     assert {file.name for file in folder(name).iterdir()} >= FILES
     report = (folder(name) / "report.html").read_text(encoding="utf-8")
-    assert report.lstrip().lower().startswith("<!doctype html") and here(name).summary["title"] in report
+    assert report.lstrip().lower().startswith("<!doctype html") and escape(here(name).summary["title"]) in report
     suite = ElementTree.parse(folder(name) / "junit.xml").getroot()
     assert list(suite.iter("testcase")) and not list(suite.iter("failure"))
     assert yaml.safe_load((folder(name) / "config.yaml").read_text())["airstar.poll.deposit.max"]["value"] == 60
