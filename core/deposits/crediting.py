@@ -110,8 +110,8 @@ async def screened(rpc: Rpc, lists: Lists, uid: int, card_no: str, remitter: str
         _listed(rpc, "screening.deposit_white", lists, ListName.DEPOSIT_WHITE, silence=False, uid=uid))
 
 
-async def _listed(rpc: Rpc, call: str, lists: Lists, name: ListName, *, silence: bool, **asked: Any) -> bool:
+async def _listed(rpc: Rpc, call: str, lists: Lists, of: ListName, *, silence: bool, **asked: Any) -> bool:
     try:
-        return await rpc(call, lists.hit, name, **asked) is not None
+        return await rpc(call, lists.hit, of, **asked) is not None
     except (OutcomeUnknown, CallFailed):
         return silence

@@ -10,7 +10,9 @@ import pytest
 from chain_watch import CREDITED, PAID, UNTOUCHED, alerts, in_state, job_row, moments, money, runs, told
 
 from core.domain import ApplyStatus, JobState, MandateStatus
-from tests.rig import Rig, play
+from core.errors import Code
+from core.orchestration.operations import REVERSE_CONFIRMATIONS
+from tests.rig import FRONTLINE, SUPERVISOR, Rig, play
 
 FROM_BANK, FETCH, SYNC, ACK = "AsbBstCreateFromBankJob", "FetchBankRequest", "SyncAsbBstWithdraw", "AsbBstAcknowledge"
 

@@ -177,15 +177,15 @@ async def test_several_workers_take_four_tokens_of_a_second_together(databases: 
 # --- MariaDB ----------------------------------------------------------------------------------------------------
 
 
-async def waiting(schema: str) -> list[str]:
-    """Statements of transactions that wait for a lock of InnoDB."""
+async def row_locks_awaited(table: str) -> list[str]:
+    """Record locks on a table for which transactions of the server wait now, in InnoDB's own words."""
     connection = await connect(SERVER, None)
     try:
-        rows = (await connection.run(
-            "SELECT trx_query FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'")).rows
-        return [str(query) for (query,) in rows if query is not None and schema in str(query)]
+        ((_, _, status),) = (await connection.run("SHOW ENGINE INNODB STATUS")).rows
     finally:
         await connection.driver.ensure_closed()
+    lines = str(status).splitlines()
+    return [line for line in lines if line.startswith("RECORD LOCKS") and table in line and line.endswith("waiting")]
 
 
 @pytest.mark.req("EDDA-05")
@@ -207,10 +207,10 @@ async def test_on_the_server_a_second_worker_waits_for_the_row_lock_of_innodb(da
         task = asyncio.create_task(second())
         found: list[str] = []
         for _ in range(200):
-            found = await waiting("eddi_serial_lock")
+            found = await row_locks_awaited(f"{SERVER.prefix}_primary`.`eddi_serial_lock")
             if found:
                 break
-        assert len(found) == 1 and "FOR UPDATE" in found[0]
+        assert len(found) == 1 and "lock_mode X" in found[0], found
         assert not seen and not task.done()
         await tx.execute(HOLD, {"b_bank": "hase", "turn": 1, "holder": "one", "held_until": START + 1,
                                 "updated_at": START})
