@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from core.clock import Clock
 from core.deposits.applications import Applications, Apply
@@ -104,14 +104,18 @@ async def screened(rpc: Rpc, lists: Lists, uid: int, card_no: str, remitter: str
                    account: str = "") -> tuple[bool, bool]:
     """(blacklisted, whitelisted): both lists are asked at once (DEP-06). One that does not answer counts as a hit of
     the black list, and as none of the white list: never as a pass (B-36)."""
-    return await asyncio.gather(
-        _listed(rpc, "screening.deposit_black", lists, ListName.DEPOSIT_BLACK, silence=True, uid=uid, card_no=card_no,
-                name=remitter, account=account),
-        _listed(rpc, "screening.deposit_white", lists, ListName.DEPOSIT_WHITE, silence=False, uid=uid))
 
+    async def black() -> bool:
+        try:
+            return await rpc("screening.deposit_black", lists.hit, ListName.DEPOSIT_BLACK, uid=uid, card_no=card_no,
+                             name=remitter, account=account) is not None
+        except (OutcomeUnknown, CallFailed):
+            return True
 
-async def _listed(rpc: Rpc, call: str, lists: Lists, of: ListName, *, silence: bool, **asked: Any) -> bool:
-    try:
-        return await rpc(call, lists.hit, of, **asked) is not None
-    except (OutcomeUnknown, CallFailed):
-        return silence
+    async def white() -> bool:
+        try:
+            return await rpc("screening.deposit_white", lists.hit, ListName.DEPOSIT_WHITE, uid=uid) is not None
+        except (OutcomeUnknown, CallFailed):
+            return False
+
+    return await asyncio.gather(black(), white())

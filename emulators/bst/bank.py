@@ -2,7 +2,8 @@
 
 Rules:
 
-* A reference names one transfer for ever; sent again it is answered with -4 and where the first one stands.
+* A reference names one transfer for ever; sent again it is answered with -4 and where the first one stands, with
+  another content with -2.
 * An instruction is checked in one order: form (-2), window (-9), reference (-4), card and name (-6), agreement (-7),
   limits (-8), account and balance (-6). What only the customer or a balance decides is checked again at the result.
 * Taken on, an instruction has one timer: the bank's dice decide when its result is due and what it is. Four numbers are
@@ -263,6 +264,8 @@ class SocketBank:
             return Ruling(CLOSED, "outside the service window")
         known = self._transfers.get(getattr(body, "transfer_ref", ""))
         if known is not None:
+            if not _is_of(known, name, body):
+                return Ruling(MALFORMED, "reference used with another content")
             return Ruling(DUPLICATE, known.state.value, known)
         if isinstance(body, m.ReversalRequest):
             return self._reverse(body, server)
@@ -605,6 +608,16 @@ class SocketBank:
 def _market(market: int | str) -> str:
     """HK, US or HKCC, from its name or its flag."""
     return Market[market].name if isinstance(market, str) else Market(market).name
+
+
+def _is_of(known: Transfer, name: str, body: m.Body) -> bool:
+    """Whether an instruction asks for the very transfer that the bank has under its reference."""
+    assert isinstance(body, m.DepositRequest | m.WithdrawalRequest | m.ReversalRequest)
+    if (known.kind, known.ccy, known.amount) != (name, body.ccy, parse_wire(body.amount)):
+        return False
+    if isinstance(body, m.ReversalRequest):
+        return known.original is None or known.original.ref == body.original_ref
+    return (known.customer.card_no, known.market) == (body.card_no, body.market)
 
 
 def _obstacle(customer: Customer, deposit: bool, source: Account, amount: int) -> tuple[int, str]:

@@ -23,19 +23,33 @@ from core.wire.socket import (
     Party,
     RefusedMessage,
     Signing,
+    TransferKind,
     TransferState,
 )
 from core.wire.socket import messages as m
 from emulators.bst import lists
 from emulators.bst.faults import CODES, NAME_OF, SocketFaults, Strikes
 from emulators.bst.pushes import Pushes, Repetition
-from emulators.bst.records import Booked, Customer, Push, Ruling, Transfer, Wish
+from emulators.bst.records import (
+    DEPOSIT,
+    REVERSAL,
+    WITHDRAWAL,
+    Booked,
+    Customer,
+    Push,
+    Ruling,
+    Transfer,
+    Wish,
+)
 from emulators.bst.server import Connection, Flaw
 from emulators.bst.values import BankValues
 from emulators.loop import Cancellable
 
 _REQUEST, _RESPONSE, _PUSH, _ACK = FrameType.REQUEST, FrameType.RESPONSE, FrameType.PUSH, FrameType.PUSH_ACK
 _TRANSFERS: Final = (m.DEPOSIT, m.WITHDRAWAL, m.REVERSAL)
+_KINDS: Final = {
+    DEPOSIT: TransferKind.DEPOSIT, WITHDRAWAL: TransferKind.WITHDRAW, REVERSAL: TransferKind.REVERSAL,
+}  # fmt: skip
 
 
 class BackOffice(Protocol):
@@ -234,7 +248,8 @@ class Desk:
         if found is None:
             return [m.QueryAnswer(0, ref, TransferState.NOT_FOUND)]
         return [m.QueryAnswer(0, ref, found.state, found.result, found.ccy, format_wire(found.amount),
-                              bank_serial=found.serial)]  # fmt: skip
+                              bank_serial=found.serial, kind=_KINDS[found.kind],
+                              card_no=found.customer.card_no)]  # fmt: skip
 
     def _day_list(self, connection: Connection, message: m.Message) -> list[m.Body]:
         assert isinstance(message.body, m.ListRequest)

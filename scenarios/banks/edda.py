@@ -77,16 +77,20 @@ class EddaInWorld:
     async def open(self) -> None:
         """Make the lines in the fidelity of the scenario; adapter and bank do not know which."""
         settings = self._site.settings
-        latency = Lognormal(settings["sim.edda.link.median"], settings["sim.edda.link.p99"],
-                            self._site.streams(f"{self.name}.line"))
+        latency = self._latency("line")
         if self.of == "hsbc":
             self.bank.begin_reports()
         if self._site.wire == "messages":
             link = MessageLink(self.bank, self._site.loop, latency, timeout_s=settings["edda.api.timeout_s"])
             self._exchange = lambda _life: link
-            self._reports = MessageReports(self.bank, latency) if self.of == "hsbc" else None
+            self._reports = MessageReports(self.bank, self._latency("reports")) if self.of == "hsbc" else None
             return
         await self._open_full(latency)
+
+    def _latency(self, line: str) -> Lognormal:
+        settings = self._site.settings
+        return Lognormal(settings["sim.edda.link.median"], settings["sim.edda.link.p99"],
+                         self._site.streams(f"{self.name}.{line}"))
 
     async def _open_full(self, latency: Callable[[], int]) -> None:
         """The interface with its signatures; at HSBC also the SFTP server with the reports."""

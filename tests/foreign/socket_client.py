@@ -71,7 +71,8 @@ BODY: dict[tuple[str, int], list[Field]] = {
     (QUERY, RESPONSE): [
         ("code", "RetCode", 4, "result"), ("reference", "OrgRefNo", 32, "text"), ("state", "TrfState", 8, "text"),
         ("result", "TrfCode", 4, "result"), ("ccy", "Ccy", 3, "text"), ("amount", "TrfAmt", 18, "amount"),
-        ("text", "RetMsg", 60, "text"), ("bank_serial", "BkSerial", 32, "text"),
+        ("text", "RetMsg", 60, "text"), ("bank_serial", "BkSerial", 32, "text"), ("kind", "TrfType", 8, "text"),
+        ("card_no", "CardNo", 32, "text"),
     ],
 }  # fmt: skip
 

@@ -87,6 +87,7 @@ def _values(field: cmb.Fixed) -> st.SearchStrategy[Any]:
         Kind.PARTY: st.sampled_from(Party),
         Kind.SIGNING: st.sampled_from(Signing),
         Kind.STATE: st.sampled_from(list(m.TransferState)),
+        Kind.TRANSFER_KIND: st.sampled_from(list(m.TransferKind)),
         Kind.LIST_KIND: st.sampled_from(ListKind),
     }
     if field.name == "payee_name":

@@ -7,7 +7,7 @@ payloads.
 
 from core.wire.socket.cmb import CMB
 from core.wire.socket.cmbc import CMBC
-from core.wire.socket.fields import Kind, ListKind, Party, Signing, TransferState
+from core.wire.socket.fields import Kind, ListKind, Party, Signing, TransferKind, TransferState
 from core.wire.socket.frames import (
     MAX_FRAME,
     BadHandshake,
@@ -82,6 +82,7 @@ __all__ = [
     "Sm2Use",
     "State",
     "TamperedFrame",
+    "TransferKind",
     "TransferState",
     "TruncatedFrame",
     "UnexpectedFrame",

@@ -123,6 +123,8 @@ FIELDS: Final[dict[type, tuple[Fixed | Group, ...]]] = {
         _AMOUNT._replace(required=False),
         _TEXT,
         _SERIAL,
+        Fixed("kind", Kind.TRANSFER_KIND, 8, required=False),
+        _CARD._replace(required=False),
     ),
     ListRequest: (Fixed("since_seq", Kind.NUMBER, 16), _DAY._replace(required=False)),
     ListItem: (

@@ -127,6 +127,8 @@ FIELDS: Final[dict[type, tuple[Element | Group, ...]]] = {
         _AMOUNT._replace(required=False),
         _TEXT,
         _SERIAL,
+        Element("kind", Kind.TRANSFER_KIND, "TrfType", 8, required=False),
+        _CARD._replace(required=False),
     ),
     ListRequest: (Element("since_seq", Kind.NUMBER, "SinceSeq", 16), _DAY._replace(required=False)),
     ListItem: (

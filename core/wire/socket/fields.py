@@ -38,6 +38,14 @@ class TransferState(StrEnum):
     NOT_FOUND = "NOTFOUND"  # the bank has never accepted this reference
 
 
+class TransferKind(StrEnum):
+    """What a transfer is, as a query answers it."""
+
+    DEPOSIT = "DEPOSIT"  # money to the broker
+    WITHDRAW = "WITHDRAW"  # money to the customer
+    REVERSAL = "REVERSAL"  # another transfer taken back, or a customer's request refused
+
+
 class ListKind(StrEnum):
     """What an entry of a day list is about."""
 
@@ -64,6 +72,7 @@ class Kind(StrEnum):
     PARTY = "party"
     SIGNING = "signing"
     STATE = "state"
+    TRANSFER_KIND = "transfer kind"
     LIST_KIND = "list kind"
 
 
@@ -126,6 +135,7 @@ FORMS: Final[dict[Kind, Form]] = {
     Kind.PARTY: _choice(Party),
     Kind.SIGNING: _choice(Signing),
     Kind.STATE: _choice(TransferState),
+    Kind.TRANSFER_KIND: _choice(TransferKind),
     Kind.LIST_KIND: _choice(ListKind),
 }  # fmt: skip
 """The one list of kinds. ``read`` is only called with a text that fits the pattern."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
-from core.wire.socket.fields import ListKind, Party, Signing, TransferState
+from core.wire.socket.fields import ListKind, Party, Signing, TransferKind, TransferState
 from core.wire.socket.frames import FrameType, MalformedMessage, RefusedMessage
 
 MAX_ITEMS: Final = 50
@@ -195,7 +195,8 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class QueryAnswer:
-    """``code`` is about the query; ``state`` and ``result`` about the transfer (``result`` once it is final)."""
+    """``code`` is about the query; ``state`` and ``result`` about the transfer (``result`` once it is final), and what
+    it is: whoever asks compares, for a reference may have been used by somebody else."""
 
     code: int
     transfer_ref: str = ""
@@ -205,6 +206,8 @@ class QueryAnswer:
     amount: str = ""
     text: str = ""
     bank_serial: str = ""
+    kind: TransferKind | None = None
+    card_no: str = ""
     extra: tuple[Unknown, ...] = ()
 
 
