@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 import yaml
 
+from core.banks.socket.settings import check_socket_settings
 from core.calendars import Calendars, OutsideCalendar
 from core.clock import MS_PER_S, US_PER_MS
 from core.domain import Market
@@ -291,6 +292,7 @@ def run(
     """Run a scenario by name or path; ``folder`` is created and receives the results."""
     known = all_names()
     scenario = load(path_or_name, known, seed=seed, overlay=overlay)
+    check_socket_settings(Settings(scenario.settings))
     _check_years(scenario)
     if folder is not None:
         _clear(folder)

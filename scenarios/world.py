@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator,
 from functools import partial
 from typing import Any, TypeVar
 
-from core.accounts import Accounts
+from core.accounts import Customers
 from core.assets import RiskControl
 from core.calendars import Calendars
+from core.cards.bank_cards import Adoption, BankCards
+from core.cards.numbers import CardNumbers
 from core.clock import MS_PER_DAY, US_PER_MS, US_PER_S, from_yyyymmdd
 from core.deposits.statements import STATUS_NAMES
 from core.domain import Initiator, Market, Role
@@ -74,6 +76,10 @@ class CoreLocks:
     async def release(self, key: str, token: str) -> bool:
         self._life.check()
         return await self._locks.release(key, token)
+
+
+CARD_KEY = bytes(32)
+"""Under which the card numbers of a run are sealed."""
 
 
 class World:
@@ -150,7 +156,12 @@ class World:
                 yield bank, customer.cards[name]
 
     async def _take_over(self, risk_control: RiskControl) -> None:
-        """Opening balances and authorizations, taken over from the day before."""
+        """Opening balances, cards and authorizations, taken over from the day before."""
+        accounts = CustomerAccounts(self.customers, self.names, risk_control)
+        cards = BankCards(self.databases.account, self.clock, Trace(self.clock), CardNumbers(CARD_KEY), accounts,
+                          self.settings)
+        await cards.adopt(Adoption(self.card_id(customer, bank), customer.uid, bank, card.number, customer.name)
+                          for customer in self.customers for bank, card in customer.cards.items())
         for customer in self.customers:
             for ccy, amount in customer.balances.items():
                 if amount:
@@ -159,14 +170,14 @@ class World:
                 await bank.adopt(customer, card, self.databases)
 
     async def _compose(self) -> None:
-        def accounts(risk_control: RiskControl) -> Accounts:
+        def accounts(risk_control: RiskControl) -> Customers:
             return CustomerAccounts(self.customers, self.names, risk_control)
 
         self._life = Life()
         self.core = Core(Surroundings(
             self.settings, self.databases, self.clock, self.trace, CoreLocks(self.locks, self._life), self.rpc,
             self.calendars, self.airstar.line(self._life),
-            {name: bank.lines(self._life) for name, bank in self.sockets.items()}, accounts,
+            {name: bank.lines(self._life) for name, bank in self.sockets.items()}, accounts, CARD_KEY,
             f"core-{self.kills + 1}", {name: bank.lines(self._life) for name, bank in self.receivers.items()}))
         for job in self._stopped:
             self._pause(job)

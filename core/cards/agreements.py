@@ -10,6 +10,7 @@ the notice of that gives the agreement to the new row.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from sqlalchemy import bindparam, insert, select, update
@@ -54,6 +55,10 @@ CHANGE = Statement(
         signed_at=bindparam("signed_at"), unsigned_at=bindparam("unsigned_at"), updated_at=bindparam("now")))
 
 
+async def _nothing_waits(_card_id: int) -> None:
+    """Of an account database that nobody pushes to."""
+
+
 class Agreements:
     """Agreements with one of the two banks, in the account database."""
 
@@ -61,6 +66,7 @@ class Agreements:
         """``bank``: cmb or cmbc; ``name``: as customers call it."""
         self.bank, self._name, self._db, self._clock = bank, name, db, clock
         self.on_open: Opened = nothing_follows
+        self.on_unknown: Callable[[int], Awaitable[None]] = _nothing_waits
 
     async def adopt(self, holder: CardHolder, card_no: str, markets: int, *, signed: bool = True) -> None:
         """Record what was agreed before this platform (``markets``: a mask of HK 1, US 2, HKCC 4)."""
@@ -69,8 +75,11 @@ class Agreements:
                 await self._insert(self._db, holder, card_no, market, signed, 0)
 
     async def of_card(self, card_id: int, market: int) -> Agreement | None:
-        """The agreement of a card for a market."""
+        """The agreement of a card for a market; what the bank said of the card before it was bound counts now."""
         row = await self._db.first(OF_CARD, {"card": card_id, "market": market})
+        if row is None:
+            await self.on_unknown(card_id)
+            row = await self._db.first(OF_CARD, {"card": card_id, "market": market})
         return Agreement(*row) if row else None
 
     async def check(self, card_id: int, market: int) -> Agreement | Refusal:
@@ -82,7 +91,8 @@ class Agreements:
         return agreement
 
     async def notice(self, holder: CardHolder, card_no: str, market: int, *, signed: bool, push_seq: int) -> bool:
-        """The bank's word that a card was signed or unsigned; False if a later one is known already."""
+        """The bank's word that a card was signed or unsigned; False if a later one is known already. ``push_seq`` below
+        0 is no number of the bank's: such a notice counts as the latest (`core.deposits.pushes`)."""
         try:
             async with self._db.transaction() as tx:
                 return await self._notice(tx, holder, card_no, market, signed, push_seq)
@@ -94,8 +104,8 @@ class Agreements:
                       push_seq: int) -> bool:
         row = await tx.first(OF_NUMBER, {"bank": self.bank, "number": card_no, "market": market})
         if row is None:
-            await self._insert(tx, holder, card_no, market, signed, push_seq)
-        elif not await self._change(tx, row[0], holder, signed, push_seq):
+            await self._insert(tx, holder, card_no, market, signed, max(0, push_seq))
+        elif not await self._change(tx, row[0], holder, signed, push_seq if push_seq >= 0 else row[-1] + 1):
             return False
         if signed:
             await self.on_open(tx, holder.card_id)

@@ -20,13 +20,25 @@ from core.clock import Clock
 from core.deposits.applications import Applications, Apply
 from core.deposits.crediting import Crediting
 from core.deposits.pushes import REFUSED, TAKEN, Effect, Noted
-from core.deposits.transfers import DEPOSIT, DONE, JOBS, OPEN, Sending, Transfer, Transfers
+from core.deposits.transfers import (
+    DEPOSIT,
+    DONE,
+    JOBS,
+    NOT_OURS,
+    OPEN,
+    USED_ELSEWHERE,
+    Sending,
+    Transfer,
+    Transfers,
+    differs,
+)
 from core.domain import ApplyStatus, Initiator, Market
 from core.errors import Code, InvalidAmount, Refusal
 from core.hops import CARDS, Hop
 from core.jobs import Done, Exhausted, Failed, Job, Jobs, Verdict
 from core.money import Currency, parse_wire
 from core.orchestration.requests import check_wish
+from core.screening.names import fold_name, similarity
 from core.settings import Settings
 from core.storage import Database, Sequence, Transaction
 from core.trace import Trace
@@ -48,6 +60,7 @@ class SocketDeposits:
         self._transfers, self._crediting, self._accounts = transfers, crediting, accounts
         self._names = JOBS[bank]
         self._currencies: list[str] = settings[f"socket.{bank}.currencies"]
+        self._same_name: float = settings["card.name_similarity"]
         self._sending = Sending(bank, gateway, calendars, clock, settings, late_code=TIMEOUT)
         self.references = Sequence(db, bank)
 
@@ -98,7 +111,7 @@ class SocketDeposits:
         apply = await self._applications.find(job.payload["apply"])
         assert apply is not None, job.payload
         transfer = await self._transfers.find(job.payload["ref"])
-        if transfer is None or transfer.state != OPEN:  # its result was pushed
+        if transfer is None or transfer.state != OPEN:  # its result was pushed, or it is for people
             return Done()
         holder = await self._accounts.card_holder(self.bank, apply.card_no)
         customer = BankCustomer(holder.name if holder else "", apply.card_no)
@@ -108,19 +121,21 @@ class SocketDeposits:
                                                attempt)
 
         # No money of the customer's waits with us: what the bank does not know when people would be told has failed.
-        outcome = await self._sending.run(job, send, cutoff_ms=job.payload["until"] or None)
+        outcome = await self._sending.run(job, transfer, send, cutoff_ms=job.payload["until"] or None)
         if isinstance(outcome, Answer):
             return await self.settle(job, transfer, outcome)
         if isinstance(outcome, Exhausted):
-            return outcome._replace(alert="SOCK-05", about=f"A{apply.id}")
+            return outcome._replace(alert=outcome.alert or "SOCK-05", about=f"A{apply.id}")
         return outcome
 
     async def settle(self, job: Job, transfer: Transfer, answer: Answer) -> Verdict:
         """A definite result of a deposit that we asked for: credit it, or the end. The job's last act."""
         success = answer.outcome is Outcome.SUCCESS
-        if success and answer.amount not in (None, transfer.amount):
-            return Exhausted(f"the bank collected {answer.amount}, the Apply says {transfer.amount} (minor units)")
         assert transfer.apply_id is not None, transfer
+        if answer.outcome is Outcome.DUPLICATE:
+            return await self._not_ours(job, transfer, answer)
+        if wrong := differs(transfer, answer):
+            return Exhausted(wrong, USED_ELSEWHERE, f"A{transfer.apply_id}")
         apply = await self._applications.find(transfer.apply_id)
         assert apply is not None, transfer
         async with self._db.transaction() as tx:
@@ -130,6 +145,12 @@ class SocketDeposits:
                 late = f"A{apply.id} is {ApplyStatus(apply.status).name}, the bank says {answer.said}"
                 tx.after_commit(lambda: raise_alert(self._trace, "WD-08", f"A{apply.id}", late))
             return await job.settle(tx, Done() if success else Failed(str(answer.code)))
+
+    async def _not_ours(self, job: Job, transfer: Transfer, answer: Answer) -> Verdict:
+        """The bank has another's transfer under this reference: ours is never sent, and the Apply is for people."""
+        async with self._db.transaction() as tx:
+            await self._transfers.finish(tx, transfer.transfer_ref, success=False, code=answer.code)
+            return await job.settle(tx, Exhausted(NOT_OURS, USED_ELSEWHERE, f"A{transfer.apply_id}"))
 
     async def _conclude(self, tx: Transaction, apply: Apply, answer: Answer, *, success: bool) -> None:
         if success and await self._applications.change(
@@ -172,11 +193,23 @@ class SocketDeposits:
         holder = await self._accounts.card_holder(self.bank, body.card_no)
         if holder is None:
             return f"no customer has bound card {body.card_no}"
+        if foreign := self.foreign(holder, body.ccy, body.name):
+            return foreign
         with Hop(self._trace, "bankcard.check", CARDS):
             agreement = await self._agreements.of_card(holder.card_id, wish[0])
         if agreement is None or not agreement.signed:
             return f"the agreement of card {body.card_no} is not signed for {body.market}"
         return holder, *wish
+
+    def foreign(self, holder: CardHolder, ccy: str, name: str) -> str:
+        """Why what the bank tells under a holder's card is not the holder's business with us, or "". Names are
+        compared as when the card was bound (B-40)."""
+        if ccy not in self._currencies:
+            return f"{self.bank} does not carry {ccy}"
+        said = fold_name(name)
+        if max(similarity(said, fold_name(known)) for known in (holder.name, holder.en_name)) < self._same_name:
+            return f"the name {name!r} is not that of the card's holder"
+        return ""
 
     def _refusing(self, push: Push, body: DepositPush, why: str) -> Effect:
         """The money is at the bank and belongs to nobody we know: people must look (DEP-08)."""

@@ -4,6 +4,9 @@ Sending (gaps.md B-08, A-42; SOCK-07, SOCK-11):
 
 * A sending whose outcome is unknown (silence, -5, -1, -4) is *queried* before anything else, over the other exit
   server. Only "never heard of it" leads to another sending, under the same reference, once for each server.
+* -4 on what was surely never sent before: the reference was used by somebody else (books restored from a backup, say).
+  The original is not ours, whatever it looks like. Nor is what a query says if it is about another card, kind, currency
+  or amount. Nothing is concluded then: people, and a Critical alert.
 * A definite refusal ends it. -2 is sent once more, -3 never again by a machine, -9 at the opening of the window; if
   the market's cutoff comes first, the bank is asked, and what it never had fails.
 * What people have decided meanwhile is not sent: they are asked for (`Wanted`) before each sending.
@@ -29,6 +32,7 @@ from core.jobs import Again, Exhausted, Failed, Job, Verdict
 from core.settings import Settings
 from core.storage import Database, Questions, Statement
 from core.storage.primary import bst_transfer
+from core.wire.socket.messages import DUPLICATE
 
 OPEN, DONE, FAILED = "OPEN", "DONE", "FAILED"
 DEPOSIT, WITHDRAW, REVERSAL = "DEPOSIT", "WITHDRAW", "REVERSAL"
@@ -38,6 +42,10 @@ NOTHING_DONE = (*AT_THE_DOOR, Outcome.REJECTED)
 """Answers after which no money moves by this sending."""
 SERVERS = 2
 """An instruction is sent at most once over each exit server (A-42)."""
+USED_ELSEWHERE = "SOCK-07"
+"""Alert: what the bank has under our reference is not our transfer."""
+NOT_OURS = "the bank knew the reference before we first sent it: it was used by somebody else"
+NEVER_HAD = "the bank never had it, and it is too late to send it"
 OUTSIDE_WINDOW, NO_SERVER = "outside the bank's window", "no exit server is connected"
 
 
@@ -76,6 +84,19 @@ class Transfer(NamedTuple):
     procedure_id: int | None
     result: int | None
     finished_at: int | None
+
+    @property
+    def not_ours(self) -> bool:
+        """Whether what the bank has under this reference is somebody else's: ours was never taken on."""
+        return self.state == FAILED and self.result == DUPLICATE
+
+
+def differs(transfer: Transfer, answer: Answer) -> str:
+    """In what the bank's word is about another transfer than ours, or ""; what it does not name does not differ."""
+    said = (("amount", answer.amount, transfer.amount), ("currency", answer.ccy, transfer.ccy),
+            ("card", answer.card_no, transfer.card_no), ("kind", answer.kind, transfer.kind))
+    wrong = [f"{name} {theirs}, ours is {ours}" for name, theirs, ours in said if theirs not in (None, "", ours)]
+    return f"{transfer.transfer_ref} is another transfer at the bank: {'; '.join(wrong)}" if wrong else ""
 
 
 _T = bst_transfer.c
@@ -152,7 +173,8 @@ async def _always() -> bool:
 class Sending:
     """Drives the job of one instruction to a definite answer. The job's payload: ``ref``, ``sent`` (sendings so far),
     ``at`` and ``over`` (moment and exit server of the latest of them), ``taken`` (the bank has it), ``asked`` (queries
-    so far), ``doubt``, ``unread`` (-2 was said), ``until`` (when people are told, 0: not set)."""
+    so far), ``doubt``, ``unread`` (-2 was said), ``until`` (when people are told, 0: not set), ``shut`` (how often
+    -9 was said while our calendar says open)."""
 
     def __init__(
         self, bank: str, gateway: SocketGateway, calendars: Calendars, clock: Clock, settings: Settings, *,
@@ -169,16 +191,16 @@ class Sending:
     def payload(reference: str, **more: Any) -> dict[str, Any]:
         """Of a job that has sent nothing yet."""
         return {"ref": reference, "sent": 0, "at": 0, "over": "", "taken": 0, "asked": 0, "doubt": 0, "until": 0,
-                "unread": 0, **more}
+                "unread": 0, "shut": 0, **more}
 
     async def run(
-        self, job: Job, send: Send, *, wanted: Wanted = _always, cutoff_ms: int | None = None
+        self, job: Job, transfer: Transfer, send: Send, *, wanted: Wanted = _always, cutoff_ms: int | None = None
     ) -> Answer | Verdict:
-        """A definite `Answer` (SUCCESS, FAILED, REJECTED), or how the job goes on. ``cutoff_ms``: after this moment
-        nothing is sent any more, and what the bank does not know fails."""
+        """A definite `Answer` (SUCCESS, FAILED, REJECTED; DUPLICATE: not ours), or how the job goes on. ``cutoff_ms``:
+        after this moment nothing is sent any more, and what the bank does not know fails."""
         w = job.payload
         if w["taken"] or w["doubt"]:
-            return await self._ask(job, send, wanted, cutoff_ms)
+            return await self._ask(job, transfer, send, wanted, cutoff_ms)
         if not await wanted():
             return Failed("decided before it was sent")
         return await self._send(job, send, cutoff_ms)
@@ -200,6 +222,9 @@ class Sending:
             await nothing_happened(job)  # under the lease, or nothing is concluded: another may have sent meanwhile
         if answer.outcome in AT_THE_DOOR:
             return self._refused_at_the_door(job.payload, answer, cutoff_ms)
+        if answer.outcome is Outcome.DUPLICATE:
+            await job.note(job.payload)  # likewise
+            return answer
         return self._answered(job.payload | {"sent": job.payload["sent"] + 1}, answer)
 
     async def _send_again(self, job: Job, send: Send, cutoff_ms: int | None) -> Answer | Verdict:
@@ -244,13 +269,19 @@ class Sending:
 
     def _closed(self, w: dict[str, Any], answer: Answer, cutoff_ms: int | None) -> Verdict:
         """-9: this sending does not count, the next one is at the opening; nobody is told meanwhile (SOCK-11)."""
-        opens, now = self.again_ms(), self._clock.now_ms()
-        due = opens if cutoff_ms is None else min(opens, max(cutoff_ms, now))
-        return Again(due, answer.said, counts=False, payload=w | {"until": 0})
+        now = self._clock.now_ms()
+        again, shut = self.again_ms(w.get("shut", 0))
+        due = again if cutoff_ms is None else min(again, max(cutoff_ms, now))
+        return Again(due, answer.said, counts=False, payload=w | {"until": 0, "shut": shut})
 
-    def again_ms(self) -> int:
-        """When to try again after a -9, epoch ms: at the next opening, in a while if our calendar says open."""
-        return max(self.opens_ms(), self._clock.now_ms() + self._ladder_ms[0])
+    def again_ms(self, shut: int) -> tuple[int, int]:
+        """(when to try again after a -9, epoch ms; how often it was said against our calendar): at the next opening, on
+        the ladder if our calendar says open."""
+        opens, now = self.opens_ms(), self._clock.now_ms()
+        self._gateway.hours.refused(expected=opens > now)
+        if opens > now:
+            return max(opens, now + self._ladder_ms[0]), 0
+        return now + self.wait_ms(shut), shut + 1
 
     def wait_ms(self, number: int) -> int:
         """Between the n-th question (from 0) and the next."""
@@ -275,11 +306,15 @@ class Sending:
 
     # Asking
 
-    async def _ask(self, job: Job, send: Send, wanted: Wanted, cutoff_ms: int | None) -> Answer | Verdict:
+    async def _ask(
+        self, job: Job, transfer: Transfer, send: Send, wanted: Wanted, cutoff_ms: int | None
+    ) -> Answer | Verdict:
         w = job.payload
         if not self._gateway.available:
             return self._later(job, NO_SERVER)
         answer = await self._gateway.query(w["ref"], w["asked"] + 1)
+        if wrong := differs(transfer, answer):
+            return Exhausted(wrong, USED_ELSEWHERE)
         if answer.outcome in (Outcome.SUCCESS, Outcome.FAILED):
             return answer
         if answer.outcome is Outcome.PENDING:
@@ -298,7 +333,7 @@ class Sending:
         if cutoff_ms is not None and now >= cutoff_ms:
             if self._answers_are_in(job):
                 await job.note(w)  # under the lease: another may have sent since we asked
-                return answer._replace(outcome=Outcome.REJECTED, code=self._late_code)
+                return answer._replace(outcome=Outcome.REJECTED, code=self._late_code, text=NEVER_HAD)
         elif w["sent"] < SERVERS:
             if self.opens_ms() <= now:
                 return await self._send_again(job, send, cutoff_ms)

@@ -13,16 +13,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from core.accounts import Accounts
+from core.accounts import Customers
 from core.alerts import raise_alert
 from core.assets import RiskControl
 from core.banks.airstar import AirstarGateway, Exchange
 from core.calendars import Calendars
 from core.cards.agreements import Agreements
+from core.cards.bank_cards import BST as BY_BST
+from core.cards.bank_cards import BankCards, CardAccounts
 from core.cards.mandates import Mandates
+from core.cards.numbers import CardNumbers
 from core.clock import Clock
 from core.deposits.airstar import AirstarDeposits
 from core.deposits.applications import Applications, Apply
+from core.deposits.cheques import Cheques
 from core.deposits.collect_icbc import IcbcCollector
 from core.deposits.collection import StatementRoom
 from core.deposits.crediting import Crediting
@@ -30,6 +34,7 @@ from core.deposits.icbc_incidents import IcbcIncidents
 from core.deposits.matching.room import MatchingRooms
 from core.deposits.statements import Statements
 from core.deposits.transfers import JOBS
+from core.deposits.vouchers import Vouchers
 from core.domain import Role
 from core.errors import CallFailed, Code, Refusal
 from core.hops import SBA, Hop, TracedRpc
@@ -59,7 +64,9 @@ FLAVOURS = {"cmb": CMB, "cmbc": CMBC}
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """All that a core needs from outside. ``sockets``: lines to CMB and CMBC; ``statements``: lines to the banks whose
+    """All that a core needs from outside. ``card_key``: 32 bytes under which card numbers are kept.
+
+    ``sockets``: lines to CMB and CMBC; ``statements``: lines to the banks whose
     statements are collected. A bank without lines is not connected."""
 
     settings: Settings
@@ -71,7 +78,8 @@ class Surroundings:
     calendars: Calendars
     airstar: Exchange
     sockets: Mapping[str, SocketLines]
-    accounts: Callable[[RiskControl], Accounts]
+    accounts: Callable[[RiskControl], Customers]
+    card_key: bytes
     worker: str
     statements: Mapping[str, Any] = field(default_factory=dict)
 
@@ -109,12 +117,17 @@ class Core:
         self._escaped: BaseException | None = None
 
         self.risk_control = RiskControl(databases.assets, clock, trace)
-        self.accounts = given.accounts(self.risk_control)
+        customers = given.accounts(self.risk_control)
+        self.cards = BankCards(databases.account, clock, trace, CardNumbers(given.card_key), customers, settings)
+        self.accounts = CardAccounts(customers, self.cards)
         self.lists = Lists(databases.primary, clock, settings)
         self.gateway = AirstarGateway(given.airstar, clock, trace, max_pages=settings["airstar.list.max_pages"])
         self.mandates = Mandates(databases.account, clock, trace, self.gateway, settings)
         self.calendar_book = CalendarBook(databases.primary, given.calendars, clock, trace)
         self.agreements = {bank: Agreements(bank, bank.upper(), databases.account, clock) for bank in FLAVOURS}
+        self.mandates.on_open = opened = partial(self.cards.verified, how=BY_BST)
+        for agreements in self.agreements.values():
+            agreements.on_open = opened
         self.sockets: dict[str, SocketBankRooms] = {}
         self.decisions = Decisions(given.calendars, settings, bank_of=lambda bank: bank, reachable=self._reachable)
         self.jobs = Jobs(databases.primary, clock, trace, given.worker, settings, {}, self.spawn)
@@ -133,10 +146,15 @@ class Core:
         self.withdrawals = Withdrawals(
             databases.primary, clock, trace, self.jobs, {"airstar": self.mandates, **self.agreements}, self.sba,
             self.risk_control, self.lists, self.accounts, rpc, given.calendars, self.auto_settings, settings)
+        self.cards.open_task = self.withdrawals.open_of_card
         self.airstar_withdrawals = AirstarWithdrawals(
             databases.primary, clock, trace, self.jobs, self.mandates, self.gateway, self.sba, self.withdrawals,
             self.airstar_deposits, self.accounts, settings)
         crediting = Crediting(databases.primary, clock, self.applications, self.sba, self.lists, rpc, settings)
+        self.vouchers = Vouchers(databases.primary, clock, self.applications, settings)
+        self.cheques = Cheques(
+            databases.primary, clock, trace, self.jobs, given.calendars, self.applications, crediting,
+            self.risk_control, self.vouchers, rpc, settings)
         shared = Shared(databases, clock, trace, settings, given.calendars, self.jobs, self.applications,
                         self.agreements, crediting, self.accounts, self.sba, self.withdrawals)
         self.sockets.update({bank: SocketBankRooms(bank, FLAVOURS[bank], lines, shared)
@@ -159,6 +177,7 @@ class Core:
             "TELL_DEPOSIT": self.applications.closed, "TELL_WITHDRAW": self.withdrawals.closed,
             "INSTRUCT": self._instruct})
         for handlers in (self.airstar_deposits.handlers, self.withdrawals.handlers, self.airstar_withdrawals.handlers,
+                         self.cheques.handlers,
                          *(rooms.handlers for rooms in self.sockets.values()),
                          *(collector.handlers for collector in self.collectors.values()),
                          *([self.matching.handlers] if self.collectors else [])):
@@ -177,6 +196,7 @@ class Core:
             "WaitingTradeJob": self.sba.resume_trading_day,
             "OutboxSweep": self.engine.sweep,
             RESET: self.auto_settings.reset,
+            **self.cheques.scheduled,
             **({"SyncBstDataHelper": self.sockets["cmb"].recover} if "cmb" in self.sockets else {}),
             **self._collected(),
         }
@@ -208,6 +228,7 @@ class Core:
         for sequence in (self.applications.ids, self.withdrawals.ids, self.airstar_deposits.references):
             await sequence.begin()
         await self.calendar_book.load()
+        await self.cards.begin()
         await self.auto_settings.begin()
         if self.collectors:
             await self.statements.ids.begin()
@@ -284,6 +305,9 @@ class Core:
         rolls_back = params.get("action") == "Rollback" and by.role is Role.SUPERVISOR
         if rolls_back and await self._on_its_way(procedure_id):
             return Reply(Code.BANK_STATUS_REQUIRED, "our instruction is on its way to the bank: wait for its answer")
+        calls_failed = name == "SetManualTransferFailed" and by.role in OPERATIONS[name].roles
+        if calls_failed and await self._at_bank(procedure_id):
+            return Reply(Code.BANK_STATUS_REQUIRED, "the bank has the transfer, or has paid it: wait for its result")
         return await self.sba.operate(
             name, procedure_id, version=version, rpc_request_id=request_id, by=by, remark=remark, **params)
 
@@ -292,6 +316,15 @@ class Core:
         shown = await self.sba.procedure(procedure_id)
         room = self.withdrawals_at.get(shown.get("transfer_dest_bank", "")) if shown is not None else None
         return room is not None and await room.on_its_way(procedure_id)
+
+    async def _at_bank(self, procedure_id: int) -> bool:
+        """Whether CMB or CMBC, asked now, has what people are about to call failed: given back here it would be paid
+        twice. A bank that does not answer leaves it to them (A-22)."""
+        shown = await self.sba.procedure(procedure_id)
+        if shown is None or shown["state"] != "pending(transfer_auto)" or not shown["poll_exhausted"]:
+            return False
+        rooms = self.sockets.get(shown.get("transfer_dest_bank", ""))
+        return rooms is not None and await rooms.withdrawals.has_it(procedure_id)
 
     async def _reversed(self, name: str, procedure_id: int, reply: Reply) -> None:
         if reply.ok:

@@ -23,10 +23,10 @@ from core.deposits.bst import SocketDeposits
 from core.deposits.crediting import Crediting
 from core.deposits.day_end import DayEnd
 from core.deposits.pushes import REFUSED, TAKEN, Effect, Noted, Pushes
-from core.deposits.recovery import Recovery, Report
+from core.deposits.recovery import RECOVERY_TRIES, Recovery, Report
 from core.deposits.transfers import Transfers
-from core.domain import Market
-from core.errors import OutcomeUnknown
+from core.domain import Market, Role
+from core.errors import Code, OutcomeUnknown
 from core.jobs import Jobs
 from core.orchestration.service import Sba
 from core.settings import Settings
@@ -43,9 +43,6 @@ from core.wire.socket.messages import (
 )
 from core.withdrawals.bst import SocketWithdrawals
 from core.withdrawals.tasks import Withdrawals
-
-RECOVERY_TRIES = 3
-"""How often a re-pull fails before people are told (B-15: 3)."""
 
 
 class DayLists(Protocol):
@@ -108,6 +105,7 @@ class SocketBankRooms:
                                  of.trace)
         self.on_reconnect: Callable[[], object] | None = None  # asks for a run of the recovery job, where it is a job
         self.pushes.on_gap = self._gap
+        self.agreements.on_unknown = self._card_asked_for
         self._spawn: Callable[[Any], object] = asyncio.ensure_future
         self._recovering = self._wanted = False
 
@@ -205,7 +203,24 @@ class SocketBankRooms:
             await self.agreements.notice(holder, body.card_no, int(Market[body.market]),
                                          signed=body.action is Signing.SIGN, push_seq=push.push_seq)
 
-        async def take(tx: Transaction) -> Noted:  # noqa: ARG001 - the notice is in the account database already
-            return Noted(TAKEN) if known else Noted(REFUSED, f"no customer has bound card {body.card_no}")
+        why = f"no customer has bound card {body.card_no}" if holder is None else f"there is no market {body.market!r}"
+
+        async def take(tx: Transaction) -> Noted:
+            if known:  # the notice is in the account database already
+                return Noted(TAKEN)
+            tx.after_commit(lambda: raise_alert(self._trace, "SOCK-11", f"{self.bank}:{body.card_no}", why))
+            return Noted(REFUSED, why)
 
         return take
+
+    async def _card_asked_for(self, card_id: int) -> None:
+        """Nothing is known of this card's agreement: the bank may have told of it before the card was bound."""
+        await self.pushes.take_notices_again(await self._accounts.card_no(card_id))
+
+    # What operations do
+
+    async def take_again(self, push_seq: int, operator: str, role: Role) -> Code:
+        """Deal once more with a push that was kept as REFUSED, once its reason is gone."""
+        if role not in (Role.FRONTLINE, Role.SUPERVISOR):
+            return Code.FORBIDDEN
+        return await self.pushes.take_again(push_seq, f"taken again by {operator}")

@@ -25,7 +25,19 @@ from core.cards.agreements import Agreements
 from core.clock import Clock
 from core.deposits.bst import SocketDeposits, read_wish
 from core.deposits.pushes import REFUSED, TAKEN, Effect, Noted
-from core.deposits.transfers import DEPOSIT, JOBS, OPEN, REVERSAL, WITHDRAW, Sending, Transfer, Transfers
+from core.deposits.transfers import (
+    DEPOSIT,
+    JOBS,
+    NOT_OURS,
+    OPEN,
+    REVERSAL,
+    USED_ELSEWHERE,
+    WITHDRAW,
+    Sending,
+    Transfer,
+    Transfers,
+    differs,
+)
 from core.domain import JobState, Market
 from core.errors import Code, OutcomeUnknown
 from core.hops import CARDS, Hop, belongs_to, trace_of
@@ -38,7 +50,7 @@ from core.settings import Settings
 from core.storage import Database, Statement, Transaction
 from core.storage.primary import cmb_list, ms_list
 from core.trace import Trace
-from core.wire.socket.messages import Action, BankWithdrawal, TransferResult, callback
+from core.wire.socket.messages import DUPLICATE, Action, BankWithdrawal, TransferResult, callback
 from core.withdrawals.tasks import Task, Withdrawals
 
 _OPEN_JOB = (JobState.READY, JobState.RUNNING, JobState.RETRY)
@@ -123,6 +135,8 @@ class SocketWithdrawals:
         w = job.payload
         transfer = await self._transfers.find(w["ref"])
         assert transfer is not None, w
+        if transfer.not_ours:
+            return await self._for_people(NOT_OURS, w["procedure"], USED_ELSEWHERE)
         if transfer.state != OPEN:  # its result was pushed and taken
             return Done()
         holder = await self._accounts.card_holder(self.bank, transfer.card_no)
@@ -136,11 +150,11 @@ class SocketWithdrawals:
             return await self._still_wanted(w)
 
         before = w["taken"]
-        outcome = await self._sending.run(job, send, wanted=wanted, cutoff_ms=w["cutoff"])
+        outcome = await self._sending.run(job, transfer, send, wanted=wanted, cutoff_ms=w["cutoff"])
         if isinstance(outcome, Answer):
             return await self.settle(job, transfer, outcome)
         if isinstance(outcome, Exhausted):
-            return await self._for_people(outcome.error, w["procedure"])
+            return await self._for_people(outcome.error, w["procedure"], outcome.alert or "SOCK-05")
         if isinstance(outcome, Failed):
             return await self._not_sent(job, transfer, outcome)
         if isinstance(outcome, Again) and outcome.payload and outcome.payload["taken"] and not before:
@@ -173,22 +187,25 @@ class SocketWithdrawals:
         gate = self._calendars.market_gate(Market(market), now, bst=True)
         return gate.closes_ms if gate.open else now
 
-    async def _for_people(self, error: str, procedure_id: int) -> Verdict:
+    async def _for_people(self, error: str, procedure_id: int, alert: str) -> Verdict:
         """No machine goes on: people may decide now (A-22), with what the bank tells them."""
         try:
             await self._sba.note_bank(procedure_id, poll_exhausted=1, abnormal=1)
         except OutcomeUnknown as busy:
             return Again(self._clock.now_ms() + self._retry_ms, str(busy), counts=False)
-        return Exhausted(error, "SOCK-05", f"P{procedure_id}")
+        return Exhausted(error, alert, f"P{procedure_id}")
 
     async def settle(self, job: Job, transfer: Transfer, answer: Answer) -> Verdict:
         """A definite result of a withdrawal: into SBA, then into our book of transfers. The job's last act."""
         success = answer.outcome is Outcome.SUCCESS
         if transfer.procedure_id is None:
             return Exhausted(f"a result of {transfer.transfer_ref}, which was never instructed")
-        if success and answer.amount not in (None, transfer.amount):
-            wrong = f"the bank paid {answer.amount}, instructed were {transfer.amount} (minor units)"
-            return await self._for_people(wrong, transfer.procedure_id)
+        if answer.outcome is Outcome.DUPLICATE:
+            return await self._not_ours(transfer, transfer.procedure_id)
+        if transfer.not_ours:
+            return Exhausted(f"{NOT_OURS}: {answer.said}", alert="")  # people know
+        if wrong := differs(transfer, answer):
+            return await self._for_people(wrong, transfer.procedure_id, USED_ELSEWHERE)
         reply = await self._sba.bank_result(
             transfer.procedure_id, success=success, code=str(answer.code), detail=answer.text,
             request_id=answer.bank_serial,
@@ -199,6 +216,13 @@ class SocketWithdrawals:
             await self._transfers.finish(tx, transfer.transfer_ref, success=success, code=answer.code)
             refused = Exhausted(f"{reply.code.name} {reply.message}")
             return await job.settle(tx, Done() if reply.code is Code.OK else refused)
+
+    async def _not_ours(self, transfer: Transfer, procedure_id: int) -> Verdict:
+        """The bank has another's transfer under this reference: ours was never taken on. Into our book first, so that
+        nothing said of the other one counts as a word on ours."""
+        async with self._db.transaction() as tx:
+            await self._transfers.finish(tx, transfer.transfer_ref, success=False, code=DUPLICATE)
+        return await self._for_people(NOT_OURS, procedure_id, USED_ELSEWHERE)
 
     # Pushed results
 
@@ -228,14 +252,12 @@ class SocketWithdrawals:
         transfer = await self._transfers.find(of["ref"])
         assert transfer is not None, of
         outcome = result_of(of["code"])
-        answer = Answer(outcome, of["code"], of["text"], of["serial"], of["amount"])
+        answer = Answer(outcome, of["code"], of["text"], of["serial"], of["amount"], ccy=of["ccy"])
         if outcome not in (Outcome.SUCCESS, Outcome.FAILED):
             self._gateway.switch(f"{of['ref']}: result {of['code']}")
             answer = await self._gateway.query(of["ref"])
             if answer.outcome not in (Outcome.SUCCESS, Outcome.FAILED):
                 return Done()  # still unknown: the job that sent it goes on asking
-        elif of["ccy"] not in ("", transfer.ccy):
-            return Exhausted(f"{of['ref']}: a result in {of['ccy']}, the transfer is in {transfer.ccy}")
         return await self._settle_kind(job, transfer, answer)
 
     async def _settle_kind(self, job: Job, transfer: Transfer, answer: Answer) -> Verdict:
@@ -243,6 +265,8 @@ class SocketWithdrawals:
             return await self._deposits.settle(job, transfer, answer)
         if transfer.kind == WITHDRAW:
             return await self.settle(job, transfer, answer)
+        if wrong := differs(transfer, answer):
+            return Exhausted(wrong, USED_ELSEWHERE, f"{self.bank}:{transfer.transfer_ref}")
         async with self._db.transaction() as tx:
             await self._transfers.finish(tx, transfer.transfer_ref, success=answer.outcome is Outcome.SUCCESS,
                                          code=answer.code)
@@ -258,7 +282,8 @@ class SocketWithdrawals:
         holder = await self._accounts.card_holder(self.bank, body.card_no)
         market, amount = (Market.HK, 0) if isinstance(wish, str) else wish
         account = await self._accounts.trade_account(holder.uid, market) if holder is not None else 0
-        objection = wish if isinstance(wish, str) else await self._objection(holder, account, market, body.ccy, amount)
+        objection = wish if isinstance(wish, str) else self._foreign(holder, body) or await self._objection(
+            holder, account, market, body.ccy, amount)
 
         async def take(tx: Transaction) -> Noted:
             if objection or holder is None:
@@ -275,6 +300,9 @@ class SocketWithdrawals:
             return Noted(TAKEN)
 
         return take
+
+    def _foreign(self, holder: CardHolder | None, body: BankWithdrawal) -> str:
+        return self._deposits.foreign(holder, body.ccy, body.name) if holder is not None else ""
 
     async def _objection(
         self, holder: CardHolder | None, account: int, market: Market, ccy: str, amount: int
@@ -340,7 +368,8 @@ class SocketWithdrawals:
                 return await self._refused(job, known)
         error = f"{known.outcome} {known.said}"
         if known.outcome is Outcome.CLOSED:  # what nobody has taken lapses there with the session: asked at the opening
-            return Again(self._sending.again_ms(), error, counts=False)
+            again, shut = self._sending.again_ms(of.get("shut", 0))
+            return Again(again, error, counts=False, payload=of | {"shut": shut})
         if job.retry_count >= job.max_retry or known.outcome is Outcome.SUCCESS:
             return Exhausted(error, "WD-09", f"{self.bank}:{of['original']}")
         return Again(self._clock.now_ms() + self._sending.wait_ms(job.retry_count), error)
@@ -369,6 +398,16 @@ class SocketWithdrawals:
         job = await self._jobs.find(self._names.transfer, f"P{procedure_id}:{shown['attempt_no']}")
         return job is not None and job.state in _OPEN_JOB and bool(job.payload["doubt"]) and not job.payload["taken"]
 
+    async def has_it(self, procedure_id: int) -> bool:
+        """Whether the bank says, asked now, that it still works on our instruction or has paid it."""
+        with Hop(self._trace, "withdraw.query_bank", "withdraw"):
+            shown = await self._sba.procedure(procedure_id)
+            transfer = await self._transfers.find(shown["transfer_ref_id"]) if shown is not None else None
+            if transfer is None or transfer.not_ours:
+                return False
+            answer = await self._gateway.query(transfer.transfer_ref)
+            return answer.outcome in (Outcome.PENDING, Outcome.SUCCESS) and not differs(transfer, answer)
+
     async def query_bank(self, procedure_id: int) -> Reply | Answer:
         """Operations ask the bank about one withdrawal: a definite result is applied, anything else only shown."""
         with Hop(self._trace, "withdraw.query_bank", "withdraw", of=""):
@@ -379,9 +418,12 @@ class SocketWithdrawals:
         if shown is None:
             return Reply(Code.NOT_FOUND, f"no Procedure {procedure_id}")
         reference = shown["transfer_ref_id"]
+        transfer = await self._transfers.find(reference)
         answer = await self._gateway.query(reference)
-        if answer.outcome not in (Outcome.SUCCESS, Outcome.FAILED):
+        if answer.outcome not in (Outcome.SUCCESS, Outcome.FAILED) or transfer is None:
             return answer
+        if wrong := NOT_OURS if transfer.not_ours else differs(transfer, answer):
+            return answer._replace(outcome=Outcome.UNKNOWN, text=wrong)  # no word on our transfer
         success = answer.outcome is Outcome.SUCCESS
         reply = await self._sba.bank_result(procedure_id, success=success, code=str(answer.code), detail=answer.text)
         if reply.ok:

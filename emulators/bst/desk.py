@@ -21,6 +21,7 @@ from core.wire.socket import (
     FrameType,
     MalformedMessage,
     Party,
+    ProtocolError,
     RefusedMessage,
     Signing,
     TransferKind,
@@ -128,6 +129,10 @@ class Desk:
         initiator = error.header.initiator if error.header is not None else Party.BROKER
         answer = m.rejection(error, self._stamp(), self.values.name, connection.broker, initiator)
         connection.send(answer)
+
+    def unsent(self, connection: Connection, message: m.Message, error: ProtocolError) -> None:
+        """A message of the bank that the protocol has no room for: nobody hears it; the journal says why."""
+        self._enter(connection, message.command, "UNSENT", message.header, {"error": str(error)})
 
     def gone(self, connection: Connection) -> None:
         """A connection has ended."""

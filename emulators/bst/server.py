@@ -1,7 +1,8 @@
 """An exit server of the bank: its listener, and the bank's ends of the connections to it.
 
 A `Connection` is ready once the keys are agreed. It sends heartbeats, closes when it has heard nothing for too long,
-and hands messages to the `Desk`. What the line carries is the subclass's matter: `ByteConnection` real bytes,
+and hands messages to the `Desk`. Who asks and does not read is not heard until they have read; who leaves more than a
+limit unread is disconnected. What the line carries is the subclass's matter: `ByteConnection` real bytes,
 `emulators.bst.line` messages. Faults of the line act here, in both.
 """
 
@@ -22,6 +23,7 @@ from core.wire.socket import (
     Established,
     Event,
     Flavour,
+    ProtocolError,
     Received,
     RefusedMessage,
 )
@@ -65,6 +67,7 @@ class Desk(Protocol):
     def now_us(self) -> int: ...
     def heard(self, connection: Connection, message: m.Message) -> None: ...
     def refused(self, connection: Connection, error: RefusedMessage) -> None: ...
+    def unsent(self, connection: Connection, message: m.Message, error: ProtocolError) -> None: ...
     def gone(self, connection: Connection) -> None: ...
     def heartbeat(self) -> m.Message: ...
 
@@ -119,9 +122,16 @@ class Connection(ABC):
     # What the bank does
 
     def send(self, message: m.Message, flaw: Flaw = Flaw.NONE) -> None:
-        """Write a message; on a connection that is not ready, or over, nothing happens."""
-        if self.ready and not self.over:
-            self._put(self._written(message, flaw))
+        """Write a message; on a connection that is not ready, or over, nothing happens. What the protocol has no room
+        for is not sent, and the desk is told: the line goes on."""
+        if not self.ready or self.over:
+            return
+        try:
+            written = self._written(message, flaw)
+        except ProtocolError as error:
+            self._desk.unsent(self, message, error)
+        else:
+            self._put(written)
 
     def close(self) -> None:
         """End in order: what was written still travels."""
@@ -238,6 +248,8 @@ class ByteConnection(Connection, asyncio.Protocol):
             server.desk.flavour, keys.identity, keys.sm2, keys.entropy, server.desk.values.frame_limit
         )
         self._transport: asyncio.Transport | None = None
+        self._unread_limit = server.desk.values.unread_limit
+        self._unread = False  # whether the other end lets what is written pile up
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -270,6 +282,18 @@ class ByteConnection(Connection, asyncio.Protocol):
     def eof_received(self) -> None:
         self.close()
 
+    def pause_writing(self) -> None:
+        """The other end does not read: nothing more of it is read either, so that nothing more is answered."""
+        self._unread = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self._unread = False
+        if self._transport is not None:
+            self._transport.resume_reading()
+
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's shape
         self.lost()
         self.server.ghosts.pop(self, None)
@@ -298,10 +322,12 @@ class ByteConnection(Connection, asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if data and self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
+            if self._transport.get_write_buffer_size() > self._unread_limit:
+                self.reset()
 
     def _end(self, *, reset: bool) -> None:
         if self._transport is not None:
-            if reset:
+            if reset or self._unread:  # what nobody reads would never have left
                 self._transport.abort()
             else:
                 self._transport.close()

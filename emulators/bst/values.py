@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from core.banks.socket.settings import check_socket_settings
 from core.clock import US_PER_S
 from core.errors import Misconfigured
 from core.wire.socket.messages import CALLBACKS
@@ -29,6 +30,7 @@ class BankValues:
     broker_opening: dict[str, int]
     reconciliation_us: int
     journal_limit: int
+    unread_limit: int
     max_skew_ms: int
     heartbeat_us: int
     loss_us: int
@@ -40,6 +42,7 @@ class BankValues:
     @classmethod
     def of(cls, bank: str, settings: Mapping[str, Any], results: random.Random) -> BankValues:
         """Read and check; a bad value raises `Misconfigured` naming its key."""
+        check_socket_settings(settings, (bank,))
         sim = f"sim.{bank}."
 
         def us(key: str) -> int:
@@ -59,6 +62,7 @@ class BankValues:
                                     sim + "broker.opening"),
             reconciliation_us=us(sim + "reconciliation.delay"),
             journal_limit=int(settings[sim + "journal.limit"]),
+            unread_limit=int(settings[sim + "unread.limit"]),
             max_skew_ms=us(sim + "clock_skew") // 1_000,
             heartbeat_us=us("socket.heartbeat.period_s"),
             loss_us=us("socket.heartbeat.loss_s"),

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from core.clock import hkt_texts
 from core.domain import Market
+from core.errors import Misconfigured
 from core.wire.sm2 import FastSm2
-from core.wire.socket import BankIdentity
+from core.wire.socket import BankIdentity, FrameType, MalformedMessage, Party, Signing
+from core.wire.socket import messages as m
 from core.wire.socket.messages import CALLBACKS
 from emulators.bst.bank import SocketBank
 from emulators.bst.day_list import PATH, day_list_app
@@ -36,6 +39,8 @@ from emulators.standalone.standing import (
 from emulators.standalone.words import decimal
 
 DAY_LIST: Final = "day_list"
+ANY_CARD: Final = "6220000000000000"
+"""In the place of a card number that the bank has yet to draw."""
 _MAKE: Final = {"cmb": cmb_bank, "cmbc": cmbc_bank}
 _WITH_DAY_LIST: Final = ("cmb",)
 """Banks whose broker fetches the day list over HTTP; CMBC's asks for it on the socket."""
@@ -108,8 +113,21 @@ class StandingSocketBank:
         return self._bank.currencies
 
     def add(self, customer: NewCustomer) -> None:
+        self._check(customer)
         opened(self._bank, customer)
         self._bank.grant(customer.id, customer.mask)
+
+    def _check(self, customer: NewCustomer) -> None:
+        """`Misconfigured` naming the field that the bank's messages about this customer have no room for."""
+        desk, card_no = self._bank.desk, customer.card_no or ANY_CARD
+        about = m.SignNotice(1, Signing.SIGN, customer.name, card_no, Market.HK.name)
+        stamp = m.Stamp("CHECK", *hkt_texts(self._site.clock.now_ms()))
+        broker, bank = self._names[0], self._bank.values.name
+        try:
+            desk.flavour.encode(m.compose(m.SIGN_NOTICE, FrameType.PUSH, about, stamp, bank, broker, Party.BANK))
+        except MalformedMessage as unfit:
+            raise Misconfigured(f"{unfit}", where=f"customer {customer.id}",
+                                remedy=f"write what a message of {self.bank} can carry") from None
 
     def customer(self, ident: str, card_no: str) -> str:
         return holder(self._bank.customers(), ident, card_no).id

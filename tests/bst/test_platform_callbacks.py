@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,6 +16,7 @@ from platform_world import BANKS, CREDITED, HELD, PAID, START, Scene, at_bank
 
 from core.clock import MS_PER_S, hkt
 from core.domain import JobState
+from core.errors import Code
 from core.money import format_wire
 from core.wire.socket import messages as m
 from core.wire.socket.messages import CALLBACKS
@@ -67,11 +69,17 @@ def said_early(code: int) -> Callable[[Scene, str], object]:
     return arrange
 
 
-def had_before(scene: Scene, kind: str) -> None:
-    """The same instruction has come to the bank by another way, a moment before ours."""
+def came_late(scene: Scene, kind: str) -> None:
+    """Our first sending is on its way for so long that it comes to the bank a moment before the second."""
+    scene.bank.fault("timeout", message=kind, processed=False, count=1)
+    copied_before(scene, kind, attempt=2)
+
+
+def copied_before(scene: Scene, kind: str, attempt: int = 1) -> None:
+    """The same instruction comes to the bank by another way, a moment before ours."""
 
     def copy(event: Any) -> None:
-        if event[2] == "bank.request" and event[4]["message"] == ("deposit" if kind == "deposit" else "withdraw"):
+        if event[2] == "bank.request" and (event[4]["message"], event[4]["attempt"]) == (kind, attempt):
             ref, card, amount = event[3], scene.card(), format_wire(1_000_000)
             holder = scene.rig.customer("alice").name
             body = (m.DepositRequest(ref, holder, card, "HKD", amount, "HK") if kind == "deposit" else
@@ -93,7 +101,7 @@ CASES = (
     Case(-2, RESULT, said_early(-2), DONE, (P,), (B,), slow=True),
     Case(-3, ANSWER, fault("forged", count=1), STUCK, (P,), (), ("SOCK-04", "SOCK-05"), about="never again"),
     Case(-3, RESULT, said_early(-3), DONE, (P,), (B,), slow=True),
-    Case(-4, ANSWER, had_before, DONE, (P,), (P,), slow=True, about="the original's result"),
+    Case(-4, ANSWER, came_late, DONE, (P, B), (B,), slow=True, about="after a doubt: the original's result"),
     Case(-4, RESULT, said_early(-4), DONE, (P,), (B,), slow=True),
     Case(-5, ANSWER, fault("answer_minus5", count=1, processed=False), DONE, (P, B), (B,), about="nothing was done"),
     Case(-5, ANSWER, fault("answer_minus5", count=1, late_s=LATE_S), DONE, (P,), (B,), about="a late 0"),
@@ -375,3 +383,155 @@ def test_a_result_with_another_amount_is_not_believed(bank: str, kind: str) -> N
         assert len(scene.booked("pay" if kind == "withdraw" else "collect")) == 1
 
     at_bank(bank, story, settings={f"sim.{bank}.result.{name}": value for name, value in SLOW.items()})
+
+
+# --- a reference that the bank has from somebody else, or with another content ---------------------------------------
+
+
+async def of_job(scene: Scene, kind: str, begun: Any) -> str:
+    """The key of alerts about the transfer."""
+    return f"P{(await scene.of_task(begun))['id']}" if kind == "withdraw" else f"A{begun.id}"
+
+
+def keys(scene: Scene, rule: str) -> list[str]:
+    return [one["key"] for one in scene.rig.of_kind("alert", phase="raised") if one["rule"] == rule]
+
+
+@pytest.mark.req("SOCK-07", "SOCK-08", "DEDUP-08")
+@pytest.mark.parametrize("kind", ["withdraw", "deposit"])
+@pytest.mark.parametrize("bank", BANKS)
+def test_a_reference_that_the_bank_had_before_we_first_sent_it_is_not_ours(bank: str, kind: str) -> None:
+    """The books were restored from a backup, say, and the number is drawn once more. It may even look the same."""
+
+    async def story(scene: Scene) -> None:
+        copied_before(scene, kind)
+        begun = await begin(scene, kind)
+        await asyncio.sleep(3600)  # the other one's result has been pushed meanwhile
+        assert await ended(scene, kind, begun, "") == STUCK
+        assert keys(scene, "SOCK-07") == [await of_job(scene, kind, begun)]
+        assert [row[1:] for row in await scene.transfers()] == [("WITHDRAW" if kind == "withdraw" else "DEPOSIT",
+                                                                "FAILED", -4)]
+        if kind == "withdraw":  # asked by people, the bank says PAID, of the other one
+            shown = await scene.of_task(begun)
+            assert (await scene.rooms.withdrawals.query_bank(shown["id"])).outcome.value == "UNKNOWN"
+        (given_up,) = [job for job in await scene.rig.core.jobs.in_state(JobState.EXCEPTION)
+                       if job.event in (scene.rooms.withdrawals._names.transfer, scene.rooms.deposits._names.collect)]
+        assert await scene.rig.core.jobs.retry_now(given_up.id, "staff_1001")
+        await asyncio.sleep(60)
+        assert await ended(scene, kind, begun, "") == STUCK
+        if kind == "withdraw":  # and people may give the money back
+            assert (await scene.rig.operate("SetManualTransferFailed", await scene.of_task(begun))).ok
+            await asyncio.sleep(60)
+            assert await ended(scene, kind, begun, "MANUAL_TRANSFER_FAILED") == BACK
+        assert len(scene.heard(kind)) == 1
+
+    at_bank(bank, story, planted=True)
+
+
+@pytest.mark.parametrize("bank", BANKS)
+def test_the_bank_refuses_a_known_reference_with_another_content(bank: str) -> None:
+    """B-08, -2: nothing was done, once more, then failed: the money is the customer's again."""
+
+    async def story(scene: Scene) -> None:
+        def before(event: Any) -> None:
+            if event[2] == "bank.request" and event[4]["message"] == "withdraw" and event[4]["attempt"] == 1:
+                bob = scene.rig.customer("bob").name
+                ruling = scene.bank.instruct("withdraw", m.WithdrawalRequest(
+                    event[3], bob, scene.card("bob"), "HKD", "10000.00", "HK", bob), "backup")
+                assert ruling.code in (0, -4), ruling
+
+        scene.rig.world.trace.subscribe(before)
+        begun = await begin(scene, "withdraw")
+        await asyncio.sleep(240)
+        assert await ended(scene, "withdraw", begun, "BANK_FAILED") == BACK
+        assert scene.over("withdraw") == [P, P]
+
+    at_bank(bank, story, planted=True)
+
+
+def another(scene: Scene, reference: str, what: str) -> None:
+    """What the bank has under the reference is another's, in one thing."""
+    transfer = scene.bank.find(reference)
+    assert transfer is not None
+    changed = {"amount": 900_000, "ccy": "USD", "kind": "deposit" if transfer.kind == "withdraw" else "withdraw",
+               "customer": next(one for one in scene.bank.customers() if one.card_no == scene.card("bob"))}
+    setattr(transfer, what, changed[what])
+
+
+@pytest.mark.req("SOCK-07", "DEDUP-08")
+@pytest.mark.parametrize("result", [0, -6])
+@pytest.mark.parametrize("what", ["amount", "ccy", "kind", "customer"])
+@pytest.mark.parametrize("kind", ["withdraw", "deposit"])
+@pytest.mark.parametrize("bank", BANKS)
+def test_an_answer_about_another_transfer_settles_nothing(bank: str, kind: str, what: str, result: int) -> None:
+    """Neither as paid nor as failed: not by the machine, nor when people have the bank asked."""
+
+    async def story(scene: Scene) -> None:
+        scene.bank.fault("lost_push", message="result")
+        begun = await begin(scene, kind)
+        while not scene.heard(kind):
+            await asyncio.sleep(0.1)
+        another(scene, scene.heard(kind)[0][2], what)
+        await asyncio.sleep(120)
+        assert await ended(scene, kind, begun, "") == STUCK
+        assert keys(scene, "SOCK-07") == [await of_job(scene, kind, begun)]
+        if kind == "withdraw":
+            shown = await scene.of_task(begun)
+            assert (await scene.rooms.withdrawals.query_bank(shown["id"])).outcome.value == "UNKNOWN"
+            assert await ended(scene, kind, begun, "") == STUCK
+
+    at_bank(bank, story, planted=True, settings={f"sim.{bank}.outcome": [[result, 1.0]]} | {
+        f"sim.{bank}.result.{name}": value for name, value in SLOW.items()})
+
+
+# --- people, while the bank has it --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bank", BANKS)
+def test_people_cannot_call_failed_what_the_bank_still_has_or_has_paid(bank: str) -> None:
+    """Given back here and paid there a little later, it would be paid twice."""
+
+    async def story(scene: Scene) -> None:
+        scene.bank.fault("lost_push", message="result")
+        scene.bank.fault("answer_minus5", message="withdraw", late_s=9600, count=1)
+        task = await scene.withdraw()
+        await asyncio.sleep(9500)
+        shown = await scene.of_task(task)
+        assert shown["poll_exhausted"]
+        reply = await scene.rig.operate("SetManualTransferFailed", shown)  # PENDING
+        assert reply.code is Code.BANK_STATUS_REQUIRED
+        await asyncio.sleep(200)
+        reply = await scene.rig.operate("SetManualTransferFailed", await scene.of_task(task))  # paid, not told
+        assert reply.code is Code.BANK_STATUS_REQUIRED
+        assert (await scene.rooms.withdrawals.query_bank(shown["id"])).ok
+        await asyncio.sleep(10)
+        assert await ended(scene, "withdraw", task, "") == DONE
+
+    at_bank(bank, story)
+
+
+# --- a bank that is closed against our calendar -------------------------------------------------------------------
+
+
+@pytest.mark.req("SOCK-11")
+@pytest.mark.parametrize("kind", ["withdraw", "deposit"])
+@pytest.mark.parametrize("bank", BANKS)
+def test_a_bank_closed_against_our_calendar_is_asked_on_the_ladder_and_people_are_told_once(
+    bank: str, kind: str
+) -> None:
+    async def story(scene: Scene) -> None:
+        scene.bank.fault("closed", message=kind, for_s=3000)
+        begun = await begin(scene, kind)
+        await asyncio.sleep(200)
+        assert not scene.alerts()
+        await asyncio.sleep(2700)
+        assert scene.alerts() == ["SOCK-08"]
+        assert await ended(scene, kind, begun, "") == STUCK
+        sent = [at for at, _, _ in scene.heard(kind)]
+        gaps = [round(later - earlier) for earlier, later in pairwise(sent)]
+        assert gaps[:7] == [30, 30, 60, 60, 120, 300, 300]
+        await asyncio.sleep(600)
+        assert await ended(scene, kind, begun, "") == DONE
+        assert [one["rule"] for one in scene.rig.of_kind("alert", phase="cleared")] == ["SOCK-08"]
+
+    at_bank(bank, story)

@@ -90,7 +90,7 @@ TABLE = (
     Row("forged", alerts=("SOCK-04", "SOCK-05"), stuck=ASKED),
     Row("unsigned", returned=ASKED),
     Row("limit", returned=ASKED),
-    Row("closed", sent=11),
+    Row("closed", sent=6),
     Row("slow"),
     Row("slow", {"delay_s": 20}),
     # lists

@@ -402,13 +402,19 @@ class Ratios:
     """The ratios of one bank, with what they tell."""
 
     def __init__(self) -> None:
-        self.clock, self.events = HandClock(), list[Event]()
+        self.clock, self.events, self._refs = HandClock(), list[Event](), 0
         self._ratios = CallbackRatios("cmb", self.clock, Trace(self.clock, self.events.append), Settings())
 
     def learn(self, *codes: int) -> list[str]:
+        """One result each of as many instructions."""
+        self._refs += len(codes)
+        return self.say(*(("result", f"R{self._refs + number}", code) for number, code in enumerate(codes)))
+
+    def say(self, *said: tuple[str, str, int]) -> list[str]:
+        """What the bank says: answer or result, reference, code; gives the rules told."""
         before = len(self.events)
-        for code in codes:
-            self._ratios.learn(code)
+        for what, ref, code in said:
+            (self._ratios.answered if what == "answer" else self._ratios.learn)(ref, code)
         return [event[4]["rule"] for event in self.events[before:]]
 
 
@@ -437,6 +443,60 @@ def test_only_the_last_15_minutes_count_and_the_alert_is_quiet_for_half_an_hour(
     assert ratios.learn(-5) == ["SOCK-02"]
     ratios.clock.ms += 15 * 60_000
     assert ratios.learn(*[0] * 19) == ratios.learn(-5) == []  # what was before is forgotten: 1 of 20
+
+
+Said = list[tuple[str, str, int]]
+TAKEN_ON: Said = [(what, f"ok{number}", 0) for number in range(18) for what in ("answer", "result")]
+ONCE: list[tuple[str, Said, list[str]]] = [
+    ("3 of 21 are rejected: taken on is no callback", [("answer", "a", 0), ("result", "a", -6), ("answer", "b", 0),
+     ("result", "b", -6), ("answer", "c", 0), ("result", "c", -6)], ["SOCK-03"]),
+    ("refused in the answer is one", [("answer", ref, -6) for ref in "abc"], ["SOCK-03"]),
+    ("one rejection, pushed again and again", [("result", "a", -6)] * 5 + [("result", "b", 0)] * 5, []),
+    ("an instruction sent again is one", [("answer", "a", -5), ("answer", "a", -4), ("answer", "a", -5),
+                                          ("result", "b", 0)], []),
+    ("a timeout whose result comes stays a timeout of one instruction",
+     [("answer", "a", -5), ("result", "a", 0), ("answer", "b", -5), ("result", "b", 0)], ["SOCK-02"]),
+    ("too few instructions, though many callbacks", [("result", "a", -6), ("result", "a", -5), ("result", "a", 0)], []),
+]
+
+
+@pytest.mark.req("ALERT-SOCK-02", "ALERT-SOCK-03")
+@pytest.mark.parametrize(("said", "told"), [row[1:] for row in ONCE], ids=[row[0] for row in ONCE])
+def test_an_instruction_counts_once_however_often_the_bank_speaks_of_it(said: Said, told: list[str]) -> None:
+    assert Ratios().say(*TAKEN_ON, *said) == told
+
+
+@pytest.mark.req("ALERT-SOCK-03")
+@pytest.mark.parametrize(("every", "told"), [(7, True), (15, False)])
+def test_the_share_of_rejections_is_of_the_withdrawals(every: int, told: bool) -> None:
+    """Each withdrawal has an answer and a result; only the result is a callback."""
+
+    async def story(scene: Scene) -> None:
+        for turn in range(30):
+            if turn % every == 0:
+                scene.bank.fault("reject", message="withdraw", count=1)
+            await scene.withdraw("alice" if turn % 2 else "bob", amount=10_000)
+            await asyncio.sleep(14)
+        await asyncio.sleep(60)
+        assert bool(raised(scene, "SOCK-03")) is told
+
+    at_bank("cmb", story)
+
+
+@pytest.mark.req("ALERT-SOCK-03")
+def test_a_rejection_that_is_pushed_again_and_again_is_one() -> None:
+    async def story(scene: Scene) -> None:
+        for _ in range(20):
+            await scene.withdraw(amount=10_000)
+            await asyncio.sleep(14)
+        scene.bank.fault("lost_ack", message="result")
+        scene.bank.fault("reject", message="withdraw", count=1)
+        await scene.withdraw(amount=10_000)
+        await asyncio.sleep(60)
+        assert len([one for one in scene.rig.of_kind("bank.push", message="push.result") if one["code"] == -6]) > 3
+        assert not raised(scene, "SOCK-03")
+
+    at_bank("cmb", story)
 
 
 @pytest.mark.req("ALERT-SOCK-02", "ALERT-SOCK-03")

@@ -1,4 +1,4 @@
-"""Vouchers and cheque deposits in a small world: wired as a core wires them, also in the core that comes after."""
+"""Vouchers and cheque deposits in a small world."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from typing import Any
 
 from core.deposits.applications import Apply
 from core.deposits.cheques import Cheque, Cheques, Drawn, Keyed
-from core.deposits.crediting import Crediting
 from core.deposits.vouchers import Voucher, Vouchers
 from core.domain import Role
-from core.hops import TracedRpc
-from core.jobs import Timetable
 from core.orchestration.operations import REVERSE_CONFIRMATIONS
 from core.orchestration.records import Actor, Reply
-from core.trace import Event
 from tests.rig import SUPERVISOR, Rig, play
 
 OPS = Actor("staff_1001", Role.FRONTLINE)
@@ -29,41 +25,14 @@ class Counter:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self._files = 0
-        self._wire()
 
-    def _wire(self) -> None:
-        core = self.rig.core
-        given = core.given
-        db, clock, trace, settings = given.databases.primary, given.clock, given.trace, given.settings
-        rpc = TracedRpc(given.rpc, trace)
-        crediting = Crediting(db, clock, core.applications, core.sba, core.lists, rpc, settings)
-        self.vouchers = Vouchers(db, clock, core.applications, settings)
-        self.cheques = Cheques(db, clock, trace, core.jobs, given.calendars, core.applications, crediting,
-                               core.risk_control, self.vouchers, rpc, settings)
-        self._timetable = Timetable(db, clock, trace, given.locks, given.worker, settings, given.calendars,
-                                    self.cheques.scheduled, core.spawn)
+    @property
+    def vouchers(self) -> Vouchers:
+        return self.rig.core.vouchers
 
-    async def begin(self) -> None:
-        core = self.rig.core
-        await core.jobs.stop()
-        core.jobs.register(self.cheques.handlers)
-        await core.jobs.start()
-        await self._timetable.start()
-        self.rig.world.trace.subscribe(self._reborn)
-
-    async def stop(self) -> None:
-        await self._timetable.stop()
-
-    def _reborn(self, event: Event) -> None:
-        """A new core starts: it gets its rooms before it takes anything up."""
-        if event[2] != "core":
-            return
-        if event[4]["phase"] == "killed":
-            self._timetable.halt()
-        elif event[4]["phase"] == "start":
-            self._wire()
-            self.rig.core.jobs.register(self.cheques.handlers)
-            self.rig.core.spawn(self._timetable.start())
+    @property
+    def cheques(self) -> Cheques:
+        return self.rig.core.cheques
 
     def uid(self, who: str = "alice") -> int:
         return self.rig.customer(who).uid
@@ -127,10 +96,6 @@ def tell(story: Callable[[Counter], Awaitable[Any]], **more: Any) -> Any:
     """Tell a story at the counter; see `tests.rig.play`."""
 
     async def told(rig: Rig) -> Any:
-        counter = Counter(rig)
-        await counter.begin()
-        result = await story(counter)
-        await counter.stop()
-        return result
+        return await story(Counter(rig))
 
     return play(told, **more)

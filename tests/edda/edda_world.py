@@ -33,6 +33,7 @@ from scenarios.banks.edda import EddaInWorld
 from scenarios.banks.places import InMemory
 from scenarios.names import names
 from scenarios.population import BankCard, Customer
+from scenarios.world import CARD_KEY
 
 THURSDAY = "2026-03-12 10:00"
 CHANNELS = ("hsbc_eddi", "hase_eddi")
@@ -60,7 +61,8 @@ class CoreHere:
         settings, databases, clock, trace = world.settings, world.databases, world.clock, world.trace
         self.core = Core(Surroundings(
             settings, databases, clock, trace, world.locks, in_process, world.calendars,
-            world.airstar.line(self.life), {}, lambda risk: CustomerAccounts(world.customers, NAMES, risk), worker))
+            world.airstar.line(self.life), {}, lambda risk: CustomerAccounts(world.customers, NAMES, risk), CARD_KEY,
+            worker))
         core = self.core
         room = Room(databases.primary, clock, trace, settings, world.calendars, core.jobs, core.applications,
                     Crediting(databases.primary, clock, core.applications, core.sba, core.lists, in_process, settings))

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 import uvicorn
 
-from core.accounts import CardHolder
+from core.accounts import CustomerNames
 from core.banks.airstar import HttpxEndpoint, SignedExchange
 from core.calendars import Calendars
+from core.cards.bank_cards import Adoption
 from core.clock import epoch_ms
 from core.locks import LocalLocks
 from core.rpc import in_process
@@ -36,7 +37,7 @@ from emulators.airstar.keys import in_memory
 from emulators.streams import Streams
 from tests.rig import STEADY
 
-UID, ACCOUNT, CARD_ID, CARD = 7_000_001, 700_000_101, 42, "7001234567890123"
+UID, ACCOUNT, CARD_ID, CARD, NAME = 7_000_001, 700_000_101, 42, "7001234567890123", "CHAN TAI MAN"
 PREFIX = f"nostro_live_{os.getpid()}"
 FAST: dict[str, Any] = {
     **STEADY, "sim.airstar.result.delay": [[1.0, 0.05, 0.2]], "airstar.poll.deposit.interval_ms": 100,
@@ -67,17 +68,14 @@ class OneCustomer:
     async def trade_account(self, uid: int, market: int) -> int:
         return ACCOUNT
 
-    async def owns_card(self, uid: int, bank: str, card_no: str) -> bool:
-        return (uid, card_no) == (UID, CARD)
-
     async def settled_cash(self, trade_acc_id: int, ccy: str) -> int:
         return int((await self._risk.balances(trade_acc_id, ccy)).available)
 
-    async def card_holder(self, bank: str, card_no: str) -> CardHolder | None:
-        return CardHolder(UID, 1, "LIVE CUSTOMER", "LIVE CUSTOMER") if card_no == CARD else None
+    async def risk_level(self, uid: int) -> int:
+        return 1
 
-    async def card_no(self, card_id: int) -> str:
-        return CARD
+    async def names(self, uid: int) -> CustomerNames | None:
+        return CustomerNames(NAME) if uid == UID else None
 
 
 @asynccontextmanager
@@ -107,7 +105,7 @@ async def story(config: StorageConfig) -> None:
     events: list[Event] = []
     trace = Trace(clock, events.append)
     bank = AirstarBank(asyncio.get_running_loop(), clock, Streams(1), trace, settings)
-    bank.open_customer("one", "CHAN TAI MAN", "h", {"HKD": 5_000_000}, CARD)
+    bank.open_customer("one", NAME, "h", {"HKD": 5_000_000}, CARD)
     mandate = bank.grant_mandate("one")
     databases = await open_databases(config)
     try:
@@ -115,7 +113,7 @@ async def story(config: StorageConfig) -> None:
             endpoint = HttpxEndpoint(url)
             line = SignedExchange(endpoint, "nostro", key, clock, lambda: os.urandom(16), timeout_s=10)
             core = Core(Surroundings(settings, databases, clock, trace, LocalLocks(clock), in_process,
-                                     Calendars(settings), line, {}, OneCustomer, "live-1"))
+                                     Calendars(settings), line, {}, OneCustomer, bytes(32), "live-1"))
             await core.start()
             try:
                 await _money_in_and_out(core, mandate)
@@ -132,6 +130,7 @@ async def story(config: StorageConfig) -> None:
 
 async def _money_in_and_out(core: Core, mandate: str) -> None:
     """Five deposits at once, then five withdrawals at once, on one account."""
+    await core.cards.adopt([Adoption(CARD_ID, UID, "airstar", CARD, NAME)])
     await core.mandates.adopt(UID, CARD_ID, mandate)
 
     async def balance() -> tuple[int, int, int]:

@@ -65,7 +65,8 @@ BODIES: dict[tuple[str, FrameType], m.Body] = {
     (m.BANK_WITHDRAWAL, _ACK): _DONE,
     (m.QUERY, _REQUEST): m.Query("W26031200000007"),
     (m.QUERY, _RESPONSE): m.QueryAnswer(
-        0, "W26031200000007", TransferState.FAILED, -6, "USD", "0.01", kind=TransferKind.WITHDRAW, card_no="6222000012"),
+        0, "W26031200000007", TransferState.FAILED, -6, "USD", "0.01", kind=TransferKind.WITHDRAW,
+        card_no="6222000012"),
     (m.DAY_LIST, _REQUEST): m.ListRequest(41, "20260312"),
     (m.DAY_LIST, _RESPONSE): _DAY_LIST,
     (m.SIGN_NOTICE, _PUSH): m.SignNotice(44, Signing.UNSIGN, "张三", "6225880212345678", "US"),

@@ -7,7 +7,8 @@ Rules:
 * -4 says that the bank has had this reference: `DUPLICATE`, its standing is asked for.
 * -2, -3 and -9 are said at the bank's door, before the reference is looked up: they are definite about this sending
   and say nothing of an earlier one.
-* An answer about another reference, currency or amount is not an answer: `UNKNOWN`.
+* An answer about another reference is not an answer: `UNKNOWN`. What the bank says that it has under a reference is
+  for the caller to compare (`core.deposits.transfers.differs`).
 * A query that was refused says nothing of the transfer it asks about: `UNKNOWN`.
 * Pushes are dealt with one at a time, in the order in which they came, and acknowledged once `Inbound.take` returns.
 """
@@ -24,7 +25,9 @@ from core.alerts import raise_alert
 from core.banks.socket.callbacks import CallbackRatios
 from core.banks.socket.connection import Connection
 from core.banks.socket.exit_servers import ExitServers
+from core.banks.socket.hours import Hours
 from core.banks.socket.line import Dial
+from core.banks.socket.settings import check_socket_settings
 from core.clock import US_PER_MS, Clock
 from core.domain import Market
 from core.errors import CallFailed, InvalidAmount, OutcomeUnknown
@@ -55,8 +58,8 @@ class Outcome(StrEnum):
 
 
 class Answer(NamedTuple):
-    """One outcome with the bank's code, text and serial, the minor units it names (None if it names none), and the exit
-    server that was asked ("" if none was)."""
+    """One outcome with the bank's code, text and serial, the minor units it names (None if it names none), the exit
+    server that was asked ("" if none was), and currency, card and kind as far as it names them."""
 
     outcome: Outcome
     code: int = 0
@@ -64,6 +67,9 @@ class Answer(NamedTuple):
     bank_serial: str = ""
     amount: int | None = None
     server: str = ""
+    ccy: str = ""
+    card_no: str = ""
+    kind: str = ""
 
     @property
     def said(self) -> str:
@@ -123,6 +129,8 @@ SENT: Final[dict[int, Outcome]] = {
 }
 """Outcome of the answer to an instruction, by callback code."""
 
+_PAST_THE_DOOR: Final = (Outcome.TAKEN_ON, Outcome.DUPLICATE, Outcome.REJECTED)
+
 RESULTS: Final[dict[int, Outcome]] = {
     0: Outcome.SUCCESS, -6: Outcome.FAILED, -7: Outcome.FAILED, -8: Outcome.FAILED,
 }
@@ -154,10 +162,12 @@ class SocketGateway:
         self, bank: str, flavour: Flavour, dial: Dial, clock: Clock, trace: Trace, settings: Mapping[str, Any],
         inbound: Inbound,
     ) -> None:
+        check_socket_settings(settings, (bank,))
         self.bank, self.flavour = bank, flavour
         self._clock, self._trace, self._inbound = clock, trace, inbound
         self.servers = ExitServers(bank, dial, clock, trace, settings, self)
         self._ratios = CallbackRatios(bank, clock, trace, settings)
+        self.hours = Hours(bank, clock, trace, settings)
         self._heard: deque[tuple[Connection, m.Message]] = deque()
         self._busy = False
         self._spawn: Callable[[Coroutine[Any, Any, Any]], object] = asyncio.ensure_future
@@ -227,7 +237,9 @@ class SocketGateway:
             return Answer(SENT.get(said.code, Outcome.UNKNOWN), said.code, said.text, said.bank_serial)
 
         answer = await self._ask(message, command, body, ref, attempt, read)
-        self._ratios.learn(answer.code)
+        self._ratios.answered(ref, answer.code)
+        if answer.outcome in _PAST_THE_DOOR:
+            self.hours.served()
         if answer.outcome is Outcome.FORGED:
             raise_alert(self._trace, "SOCK-04", self.bank, f"{ref}: the bank does not accept our signature")
         return answer
@@ -245,7 +257,8 @@ class SocketGateway:
                 return Answer(Outcome.UNKNOWN, said.code, f"an answer about {said.transfer_ref}")
             outcome = STANDING.get(TransferState(said.state), Outcome.UNKNOWN)
             return Answer(outcome, said.result or 0, said.text, said.bank_serial,
-                          parse_wire(said.amount) if said.amount else None)
+                          parse_wire(said.amount) if said.amount else None, ccy=said.ccy, card_no=said.card_no,
+                          kind=said.kind or "")
 
         return await self._ask("query", m.QUERY, m.Query(ref), ref, attempt, read)
 
@@ -350,6 +363,8 @@ class SocketGateway:
             await self._inbound.take(push)
         except (OutcomeUnknown, CallFailed):
             return  # not persisted, so not acknowledged: the bank repeats it
+        if isinstance(push.body, m.TransferResult):
+            self._ratios.learn(push.body.transfer_ref, push.body.code)
         connection.acknowledge(message)
 
     def _read(self, message: m.Message) -> Push:
@@ -358,8 +373,6 @@ class SocketGateway:
                     message.header.last_fragment)
         ref = getattr(body, "transfer_ref", "") or message.header.ref
         code = getattr(body, "code", 0)
-        if isinstance(body, m.TransferResult):
-            self._ratios.learn(code)
         self._trace.emit("bank.push", ref, {"bank": self.bank, "message": _PUSHED[message.command], "ref": ref,
                                             "push_seq": push.push_seq, "code": code})
         return push

@@ -560,6 +560,7 @@ CALLBACKS: Final[dict[int, Callback]] = {
 """The one list of callback codes (gaps.md B-08)."""
 
 SYSTEM_ERROR: Final = -1
+DUPLICATE: Final = -4
 TIMEOUT: Final = -5
 
 
