@@ -55,7 +55,7 @@ CHANGE = Statement(
         signed_at=bindparam("signed_at"), unsigned_at=bindparam("unsigned_at"), updated_at=bindparam("now")))
 
 
-async def _nothing_waits(_card_id: int) -> None:
+async def _nothing_waits(_card_no: str) -> None:
     """Of an account database that nobody pushes to."""
 
 
@@ -66,7 +66,7 @@ class Agreements:
         """``bank``: cmb or cmbc; ``name``: as customers call it."""
         self.bank, self._name, self._db, self._clock = bank, name, db, clock
         self.on_open: Opened = nothing_follows
-        self.on_unknown: Callable[[int], Awaitable[None]] = _nothing_waits
+        self.on_unknown: Callable[[str], Awaitable[None]] = _nothing_waits
 
     async def adopt(self, holder: CardHolder, card_no: str, markets: int, *, signed: bool = True) -> None:
         """Record what was agreed before this platform (``markets``: a mask of HK 1, US 2, HKCC 4)."""
@@ -74,17 +74,17 @@ class Agreements:
             if markets & market:
                 await self._insert(self._db, holder, card_no, market, signed, 0)
 
-    async def of_card(self, card_id: int, market: int) -> Agreement | None:
-        """The agreement of a card for a market; what the bank said of the card before it was bound counts now."""
+    async def of_card(self, card_id: int, market: int, card_no: str = "") -> Agreement | None:
+        """The agreement of a card for a market; what the bank said of its number before it was bound counts now."""
         row = await self._db.first(OF_CARD, {"card": card_id, "market": market})
-        if row is None:
-            await self.on_unknown(card_id)
+        if row is None and card_no:
+            await self.on_unknown(card_no)
             row = await self._db.first(OF_CARD, {"card": card_id, "market": market})
         return Agreement(*row) if row else None
 
-    async def check(self, card_id: int, market: int) -> Agreement | Refusal:
+    async def check(self, card_id: int, market: int, card_no: str = "") -> Agreement | Refusal:
         """The agreement of a signed card, or BLOCKED with what the customer should do (AIR-03, A-43)."""
-        agreement = await self.of_card(card_id, market)
+        agreement = await self.of_card(card_id, market, card_no)
         if agreement is None or not agreement.signed:
             state = "has not been signed" if agreement is None else "has been ended"
             return Refusal(Code.BLOCKED, f"the {self._name} agreement {state} for this market: please sign at the bank")

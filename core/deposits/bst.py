@@ -85,7 +85,7 @@ class SocketDeposits:
             return Refusal(Code.INVALID_PARAM, f"ccy {ccy}: {self.bank} carries {', '.join(self._currencies)}")
         with Hop(self._trace, "deposit.submit", "deposit", of=""):
             with Hop(self._trace, "bankcard.check", CARDS):
-                agreement = await self._agreements.check(card_id, market)
+                agreement = await self._agreements.check(card_id, market, card_no)
                 bound = await self._accounts.owns_card(uid, self.bank, card_no)
             if isinstance(agreement, Refusal):
                 return agreement
@@ -196,7 +196,7 @@ class SocketDeposits:
         if foreign := self.foreign(holder, body.ccy, body.name):
             return foreign
         with Hop(self._trace, "bankcard.check", CARDS):
-            agreement = await self._agreements.of_card(holder.card_id, wish[0])
+            agreement = await self._agreements.of_card(holder.card_id, wish[0], body.card_no)
         if agreement is None or not agreement.signed:
             return f"the agreement of card {body.card_no} is not signed for {body.market}"
         return holder, *wish

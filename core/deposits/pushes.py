@@ -237,7 +237,7 @@ class Pushes:
         return any(self._same(push, Kept(*row)) for row in rows)
 
     def _same(self, push: Push, row: Kept) -> bool:
-        """Whether a row tells of the same transaction; if otherwise, what was booked stands and people know (SOCK-10)."""
+        """Whether a row tells of the same transaction; if it does so otherwise, people are told (SOCK-10)."""
         if row.key != dedup_key(push):
             return False
         if (other := row.differs(push.body)) and (row.push_seq, str(other)) not in self._reported:

@@ -105,7 +105,7 @@ class SocketBankRooms:
                                  of.trace)
         self.on_reconnect: Callable[[], object] | None = None  # asks for a run of the recovery job, where it is a job
         self.pushes.on_gap = self._gap
-        self.agreements.on_unknown = self._card_asked_for
+        self.agreements.on_unknown = self.pushes.take_notices_again
         self._spawn: Callable[[Any], object] = asyncio.ensure_future
         self._recovering = self._wanted = False
 
@@ -212,10 +212,6 @@ class SocketBankRooms:
             return Noted(REFUSED, why)
 
         return take
-
-    async def _card_asked_for(self, card_id: int) -> None:
-        """Nothing is known of this card's agreement: the bank may have told of it before the card was bound."""
-        await self.pushes.take_notices_again(await self._accounts.card_no(card_id))
 
     # What operations do
 

@@ -444,6 +444,8 @@ class BstPush(PrimaryTable, table=True):
     """What CMB or CMBC pushed, persisted before it is acknowledged (SOCK-05): by the bank's number of the push.
 
     ``dedup`` names the transaction it tells of; a second push of the same keeps its row without one, as DUPLICATE.
+    A number below 0 is ours: the bank used its own for another transaction before (SOCK-09). ``transfer_ref`` of a
+    notice of signing is its card.
     """
 
     __tablename__ = "bst_push"

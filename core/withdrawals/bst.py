@@ -283,7 +283,7 @@ class SocketWithdrawals:
         market, amount = (Market.HK, 0) if isinstance(wish, str) else wish
         account = await self._accounts.trade_account(holder.uid, market) if holder is not None else 0
         objection = wish if isinstance(wish, str) else self._foreign(holder, body) or await self._objection(
-            holder, account, market, body.ccy, amount)
+            holder, account, market, body, amount)
 
         async def take(tx: Transaction) -> Noted:
             if objection or holder is None:
@@ -305,16 +305,16 @@ class SocketWithdrawals:
         return self._deposits.foreign(holder, body.ccy, body.name) if holder is not None else ""
 
     async def _objection(
-        self, holder: CardHolder | None, account: int, market: Market, ccy: str, amount: int
+        self, holder: CardHolder | None, account: int, market: Market, body: BankWithdrawal, amount: int
     ) -> str:
         """Why a withdrawal begun at the bank is refused there at once, or ""."""
         if holder is None:
             return "no customer has bound this card"
         with Hop(self._trace, "bankcard.check", CARDS):
-            agreement = await self._agreements.of_card(holder.card_id, market)
+            agreement = await self._agreements.of_card(holder.card_id, market, body.card_no)
         if agreement is None or not agreement.signed:
             return _IMPOSSIBLE
-        return "insufficient balance" if await self._accounts.settled_cash(account, ccy) < amount else ""
+        return "insufficient balance" if await self._accounts.settled_cash(account, body.ccy) < amount else ""
 
     async def _take_refused(
         self, tx: Transaction, body: BankWithdrawal, objection: str, market: Market, amount: int

@@ -86,7 +86,7 @@ def _of_each(currencies: Sequence[str], major: Mapping[str, int], where: str) ->
 
 
 def _share(value: Any, where: str) -> float:
-    if not 0 <= value <= 1:
+    if type(value) not in (int, float) or not 0 <= value <= 1:
         raise Misconfigured(f"{value!r} is no share", where=where, remedy="0 to 1")
     return float(value)
 

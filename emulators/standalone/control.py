@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import APIRouter, FastAPI, Query
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from core.domain import Market
 from core.money import Currency
@@ -17,13 +17,11 @@ from emulators.standalone.journal import Journal
 from emulators.standalone.pace import Pace, Wrong, clock_routes
 from emulators.standalone.standing import Agreement, Movement, Standing
 from emulators.standalone.web import control_app
-from emulators.standalone.words import Amount, Moment, decimal, show_moment
+from emulators.standalone.words import Amount, Moment, Order, decimal, show_moment
 
 
-class _WhoseOrder(BaseModel):
+class _WhoseOrder(Order):
     """Something about one customer, named by id or by card."""
-
-    model_config = ConfigDict(extra="forbid")
 
     customer: Annotated[str, Field(description="the customer's id; or card_no")] = ""
     card_no: Annotated[str, Field(description="the customer's card; or customer")] = ""
@@ -52,10 +50,8 @@ class AgreementOrder(_WhoseOrder):
     mandate: Annotated[str, Field(description="Airstar only: which mandate; else all of the customer")] = ""
 
 
-class ResetOrder(BaseModel):
+class ResetOrder(Order):
     """How the fresh bank begins; what is absent stays as it was."""
-
-    model_config = ConfigDict(extra="forbid")
 
     seed: Annotated[int | None, Field(ge=0)] = None
     start: Moment | None = None

@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from core.domain import Market
 from core.errors import Misconfigured
 from core.money import Currency
-from emulators.standalone.words import Holding
+from emulators.standalone.words import UNKNOWN_FIELD, Holding, Order
 
 MarketName = Literal["HK", "US", "HKCC"]
 MARKETS: tuple[MarketName, ...] = ("HK", "US", "HKCC")
 assert tuple(market.name for market in Market) == MARKETS
 
 
-class NewCustomer(BaseModel):
+class NewCustomer(Order):
     """A customer with a card, accounts, and agreements or a mandate made at some earlier time."""
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(str_strip_whitespace=True)
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
     name: Annotated[str, Field(min_length=1, max_length=64)]
@@ -89,12 +89,11 @@ def read_rows(rows: Sequence[Any], where: str) -> list[NewCustomer]:
 
 def sentence(error: Any, skip: int = 0) -> str:
     """One error of pydantic as a sentence that begins with its field."""
-    field = ".".join(str(part) for part in error["loc"][skip:])
+    unknown = [error["ctx"]["field"]] if error["type"] == UNKNOWN_FIELD else []
+    field = ".".join(str(part) for part in (*error["loc"][skip:], *unknown))
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "missing":
         message = "is missing"
-    elif error["type"] == "extra_forbidden":
-        message = "is not known here"
     elif error["type"] in ("model_type", "model_attributes_type"):
         message = "this is no object with fields"
     return f"{field}: {message}" if field else message

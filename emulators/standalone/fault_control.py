@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from core.clock import MS_PER_S, US_PER_S, Clock
 from core.errors import Misconfigured
 from emulators.faults import FaultKind, Parameter
 from emulators.standalone.pace import Wrong
 from emulators.standalone.standing import Unknown
-from emulators.standalone.words import Moment, Span
+from emulators.standalone.words import Moment, Order, Span
 
 
 class FaultPort(Protocol):
@@ -44,13 +44,14 @@ def described(kinds: Mapping[str, FaultKind], aim: Mapping[str, Parameter]) -> d
     } for name, kind in kinds.items()}
 
 
-class FaultOrder(BaseModel):
+class FaultOrder(Order):
     """A fault for a window of virtual time, or until it is deleted."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     fault: Annotated[str, Field(description="a name of GET /faults")]
-    params: Annotated[dict[str, Any], Field(description="its parameters; absent ones have their defaults")] = {}
+    params: Annotated[dict[str, Any], Field(
+        default_factory=dict, description="its parameters; absent ones have their defaults")]
     lasts: Annotated[Span | None, Field(alias="for", description="end so long after the beginning")] = None
     until: Annotated[Moment | None, Field(description="end at that moment")] = None
     after: Annotated[Span | None, Field(description="begin so long from now")] = None

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from core.clock import MS_PER_DAY, US_PER_MS, Clock
 from core.errors import Misconfigured
 from emulators.standalone.standing import Refused
-from emulators.standalone.words import Moment, Span, show_moment
+from emulators.standalone.words import Moment, Order, Span, show_moment
 
 
 class Wrong(Exception):
@@ -124,10 +124,8 @@ class Pace:
             self._advance = None
 
 
-class ClockOrder(BaseModel):
+class ClockOrder(Order):
     """One of these."""
-
-    model_config = ConfigDict(extra="forbid")
 
     speed: Annotated[float | None, Field(description="virtual seconds per real second; 0 pauses")] = None
     pause: Literal[True] | None = None

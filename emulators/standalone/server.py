@@ -32,7 +32,7 @@ from emulators.standalone.http import HttpFace
 from emulators.standalone.icbc import StandingIcbc
 from emulators.standalone.journal import Journal
 from emulators.standalone.loop import ServedLoop
-from emulators.standalone.pace import Pace
+from emulators.standalone.pace import Pace, Wrong
 from emulators.standalone.process import ended_by_broken_rules, ended_by_signals
 from emulators.standalone.sockets import StandingSocketBank
 from emulators.standalone.standing import Refused, Site, Standing
@@ -189,7 +189,10 @@ class BankServer:
         """A fresh bank on the same ports."""
         self.pace.refuse_while_advancing()
         if start_ms is not None:
-            self._check(start_ms)
+            try:
+                self._check(start_ms)
+            except OutsideCalendar as outside:
+                raise Wrong(f"start: {show_moment(start_ms)}: {outside}") from None
             self._start_ms = start_ms
         if seed is not None:
             self.seed = seed

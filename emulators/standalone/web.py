@@ -17,6 +17,7 @@ from core.errors import Misconfigured
 from emulators.standalone.customers import sentence
 from emulators.standalone.pace import Wrong
 from emulators.standalone.standing import Refused, Unknown
+from emulators.standalone.words import UNKNOWN_FIELD
 
 KEY_HEADER: Final = b"idempotency-key"
 _STATUS: Final[dict[type[Exception], int]] = {Wrong: 422, Misconfigured: 422, Refused: 409, Unknown: 404}
@@ -61,7 +62,7 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     if first["type"] == "json_invalid":
         return JSONResponse({"error": f"the body is no JSON: {first['ctx']['error']}"}, 422)
     text = sentence(first, skip=1) or "something is wrong"
-    if len(first["loc"]) == 1:
+    if len(first["loc"]) == 1 and first["type"] != UNKNOWN_FIELD:
         text = f"{first['loc'][0]}: {text}; send a JSON object with Content-Type: application/json"
     return JSONResponse({"error": text}, 422)
 

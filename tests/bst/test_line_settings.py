@@ -42,7 +42,7 @@ BAD: list[tuple[str, Any]] = [
     *((key, share) for key in ("alerts.socket.timeout_share", "alerts.socket.rejection_share")
       for share in (-0.01, 1.01, None, float("nan"))),
     ("alerts.socket.least", 0), ("alerts.socket.window_s", 0), ("sim.cmb.unread.limit", 0),
-    *((f"sim.cmb.unknown.{name}", share) for name in ("share", "processed_share") for share in (-0.01, 1.01)),
+    *((f"sim.cmb.unknown.{name}", share) for name in ("share", "processed_share") for share in (-0.01, 1.01, None)),
 ]  # fmt: skip
 NAMED = {("socket.heartbeat.period_s", 60): "socket.heartbeat.loss_s"}
 """Where two settings disagree, the one that is named."""

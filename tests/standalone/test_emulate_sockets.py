@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from served import PATIENCE_S, Process, emulator
+from served import PATIENCE_S, Process, emulator, refusal_of
 
 from core.banks.socket.line import Line, SocketDialer, Unreachable
 from core.clock import hkt
@@ -320,3 +321,36 @@ def test_openssl_reads_the_keys(served: Process) -> None:
     for arguments in (("-in", str(private)), *(("-pubin", "-in", given[name]) for name in public)):
         command = ["openssl", "pkey", *arguments, "-noout", "-text"]
         assert "SM2" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+NAMED = {"id": "odd", "name": "ODD MAN", "balances": {"HKD": "1.00"}}
+UNFIT: list[tuple[str, dict[str, Any], str]] = [
+    (bank, NAMED | wrong, says) for bank, wrong, says in (
+        ("cmb", {"name": "陳大文" * 11}, r"customer odd: name: 66 bytes are more than 60"),
+        ("cmb", {"name": "CHAN\x07MAN"}, r"customer odd: name: .*visible characters"),
+        ("cmb", {"name": "CHAN\nMAN"}, r"customer odd: name: .*visible characters"),
+        ("cmb", {"name": "CHAN\u2028MAN"}, r"customer odd: name: .*visible characters"),
+        ("cmbc", {"name": "CHAN\x07MAN"}, r"customer odd: name: .*visible characters"),
+        ("cmb", {"card_no": "1234"}, r"^card_no: "), ("cmbc", {"card_no": "6" * 20}, r"^card_no: "),
+        ("cmb", {"id": "x y"}, r"^id: "), ("cmb", {"id_no_hash": "a b"}, r"^id_no_hash: "))]
+
+
+@pytest.mark.parametrize(("bank", "customer", "says"), UNFIT)
+def test_a_customer_whom_no_message_can_name_is_refused(
+    served: Process, bank: str, customer: dict[str, Any], says: str
+) -> None:
+    if served.said["bank"] == bank:
+        assert re.search(says, served.post("/customers", customer, 422)["error"])
+        assert "odd" not in [one["id"] for one in served.get("/state")["customers"]]
+    else:
+        fits = NAMED | {"name": "陳大文" * (10 if served.said["bank"] == "cmb" else 2)}
+        assert served.post("/customers", fits, 201)["name"] == fits["name"]
+        served.post("/reset")
+
+
+@pytest.mark.parametrize("bank", ["cmb", "cmbc"])
+def test_a_file_with_a_customer_whom_no_message_can_name_is_refused(bank: str, tmp_path: Path) -> None:
+    file = tmp_path / "customers.json"
+    file.write_text(json.dumps({"customers": [NAMED | {"name": "CHAN\tMAN"}]}))
+    error = refusal_of(bank, "--port", "0", "--data", str(tmp_path), "--customers", str(file))
+    assert "customer odd: name: " in error and bank in error, error
