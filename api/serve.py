@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from api.watch import Watch
@@ -25,7 +25,7 @@ from emulators.standalone.loop import ServedLoop
 from emulators.standalone.pace import Pace, clock_routes
 from emulators.standalone.process import ended_by_signals
 from emulators.standalone.web import Remembered, control_app
-from emulators.standalone.words import Amount, show_moment
+from emulators.standalone.words import Amount, Order, show_moment
 
 
 class Wish(NamedTuple):
@@ -75,10 +75,8 @@ class PacedWorld(FaultPort, Protocol):
         """What has gone wrong in the run itself."""
 
 
-class WishOrder(BaseModel):
+class WishOrder(Order):
     """A deposit or withdrawal on behalf of a customer."""
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: Literal["deposit", "withdrawal"]
     customer: Annotated[str, Field(min_length=1, description="id as in the scenario")]

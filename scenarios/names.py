@@ -17,7 +17,8 @@ from emulators.bst.faults import FAULTS as SOCKET_FAULTS
 from emulators.bst.faults import NAMES as SOCKET_MESSAGES
 from emulators.faults import FaultKind
 from emulators.rpc import FAULTS as RPC_FAULTS
-from scenarios.banks import AIRSTAR, KILL_POINTS, SOCKET_BANKS, STATEMENT_BANKS, WHOLE_LINES
+from scenarios.banks import AIRSTAR, DIRECT_DEBIT, KILL_POINTS, SOCKET_BANKS, STATEMENT_BANKS, WHOLE_LINES, faults_of
+from scenarios.banks.edda import REPORT_FAULTS
 from scenarios.runbook import actions
 from scenarios.schema import Names, Operation, Parameter, ParameterKind
 
@@ -61,6 +62,8 @@ def _faults() -> dict[str, dict[str, Parameter]]:
             found[f"{bank}.{name}"] = _fault_parameters(kind) | aim
     for bank, of in STATEMENT_BANKS.items():
         found |= {f"{bank}.{name}": _fault_parameters(kind) | _message_of(kind) for name, kind in of.faults.items()}
+    for channel in DIRECT_DEBIT:
+        found |= {f"{channel}.{name}": _fault_parameters(kind) for name, kind in faults_of(channel).items()}
     for failure in RPC_FAULTS:
         found[f"rpc.{failure}"] = {"call": Parameter("text", True, CALLS)}
     found["core.kill"] = {"at": Parameter("text", True, tuple(KILL_POINTS)),
@@ -92,14 +95,17 @@ def names() -> Names:
                                                                                "cheque", "wire")}
     settings, sockets = Settings(), {bank: bank for bank in SOCKET_BANKS}
     return Names(
-        markets=MARKETS, deposit_channels={AIRSTAR: AIRSTAR, **sockets, **{bank: bank for bank in STATEMENT_BANKS}},
+        markets=MARKETS, deposit_channels={AIRSTAR: AIRSTAR, **sockets, **{bank: bank for bank in STATEMENT_BANKS},
+                                             **{channel: channel for channel in DIRECT_DEBIT}},
         withdrawal_channels={AIRSTAR: AIRSTAR, **ebank, **sockets},
         settings=settings, faults=_faults(), operations=_operations(),
-        bank_currencies={bank: tuple(settings[f"socket.{bank}.currencies"]) for bank in SOCKET_BANKS},
+        bank_currencies={**{bank: tuple(settings[f"socket.{bank}.currencies"]) for bank in SOCKET_BANKS},
+                         **dict.fromkeys(DIRECT_DEBIT, ("HKD",))},
         receiving={bank: tuple(settings[f"receiving.{bank}.accounts"]) for bank in STATEMENT_BANKS},
         residents=(AIRSTAR,), exit_server_banks=tuple(SOCKET_BANKS),
         unaimed=(*(f"{bank}.{name}" for bank in SOCKET_BANKS for name in WHOLE_LINES),
-                 *(f"{bank}.{name}" for bank, of in STATEMENT_BANKS.items() for name in of.unaimed)),
+                 *(f"{bank}.{name}" for bank, of in STATEMENT_BANKS.items() for name in of.unaimed),
+                 *(f"hsbc_eddi.{name}" for name in REPORT_FAULTS)),
         statement_banks=tuple(STATEMENT_BANKS), entry_states=STATUS_NAMES,
         deposit_states=tuple(state.label for state in DEPOSIT.states),
         withdrawal_states=tuple(state.label for state in WITHDRAW.states), jobs=JOBS,

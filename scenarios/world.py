@@ -32,12 +32,14 @@ from emulators.streams import Streams
 from scenarios.accounts import CustomerAccounts, card_id
 from scenarios.banks import (
     AIRSTAR,
+    DIRECT_DEBIT,
     KILL_POINTS,
     SOCKET_BANKS,
     STATEMENT_BANKS,
     AirstarInWorld,
     BankInWorld,
     DeathTraps,
+    EddaInWorld,
     InMemory,
     Life,
     Places,
@@ -107,7 +109,9 @@ class World:
         self.receivers: dict[str, StatementBank] = {
             name: STATEMENT_BANKS[name].make(site) for name in deposit_banks_of(scenario, names)
             if name in STATEMENT_BANKS}
-        self.banks: dict[str, BankInWorld] = {**self.bst, **self.receivers}
+        self.debiting = {name: EddaInWorld(DIRECT_DEBIT[name], site) for name in DIRECT_DEBIT
+                         if name in (*banks_of(scenario), *deposit_banks_of(scenario, names))}
+        self.banks: dict[str, BankInWorld] = {**self.bst, **self.receivers, **self.debiting}
         self._transfers = Transfers(self.settings, self.streams)
         self.databases: Databases
         self.core: Core
@@ -178,7 +182,8 @@ class World:
             self.settings, self.databases, self.clock, self.trace, CoreLocks(self.locks, self._life), self.rpc,
             self.calendars, self.airstar.line(self._life),
             {name: bank.lines(self._life) for name, bank in self.sockets.items()}, accounts, CARD_KEY,
-            f"core-{self.kills + 1}", {name: bank.lines(self._life) for name, bank in self.receivers.items()}))
+            f"core-{self.kills + 1}", {name: bank.lines(self._life) for name, bank in self.receivers.items()},
+            {bank.of: bank.lines(self._life) for bank in self.debiting.values()}))
         for job in self._stopped:
             self._pause(job)
         await self.core.start()

@@ -223,7 +223,7 @@ def known(word: str) -> bool:
         return any(word.startswith(command) for command in commands())
     if word in WITHDRAW.by_label or word in DEPOSIT.by_label or word in tuple(Settings()) or word in file_names():
         return True
-    bare = word.strip("()").replace("_NN", "")
+    bare = re.sub(r"_[a-z]+_YYYYMM$", "", word.strip("()").replace("_NN", ""))
     return bare in sources() or bare.rpartition(".")[2] in sources()
 
 

@@ -17,6 +17,7 @@ from core.accounts import Customers
 from core.alerts import raise_alert
 from core.assets import RiskControl
 from core.banks.airstar import AirstarGateway, Exchange
+from core.banks.edda import EddaLines
 from core.calendars import Calendars
 from core.cards.agreements import Agreements
 from core.cards.bank_cards import BST as BY_BST
@@ -30,6 +31,7 @@ from core.deposits.cheques import Cheques
 from core.deposits.collect_icbc import IcbcCollector
 from core.deposits.collection import StatementRoom
 from core.deposits.crediting import Crediting
+from core.deposits.eddi import Room
 from core.deposits.icbc_incidents import IcbcIncidents
 from core.deposits.matching.room import MatchingRooms
 from core.deposits.statements import Statements
@@ -48,6 +50,7 @@ from core.orchestration.records import Actor, Effect, Procedure, Reply
 from core.orchestration.service import Sba
 from core.rpc import Rpc
 from core.runtime.calendar_book import CalendarBook
+from core.runtime.direct_debit import DirectDebit
 from core.runtime.socket_bank import Shared, SocketBankRooms, SocketLines
 from core.runtime.statement_banks import collectors, scheduled
 from core.screening import Lists
@@ -82,6 +85,7 @@ class Surroundings:
     card_key: bytes
     worker: str
     statements: Mapping[str, Any] = field(default_factory=dict)
+    direct_debit: Mapping[str, EddaLines] = field(default_factory=dict)
 
 
 class DepositRoom(Protocol):
@@ -167,9 +171,13 @@ class Core:
         self.matching = MatchingRooms(
             databases.primary, clock, trace, given.calendars, self.jobs, self.statements, self.applications,
             self.accounts, self.sba, crediting, self.lists, rpc, settings, tuple(self.collectors))
+        self.direct_debit = DirectDebit(given.direct_debit, Room(
+            databases.primary, clock, trace, settings, given.calendars, self.jobs, self.applications, crediting),
+            databases.account, given.worker)
         self.deposits_at: dict[str, DepositRoom] = {"airstar": self.airstar_deposits} | {
             bank: rooms.deposits for bank, rooms in self.sockets.items()} | {
-            bank: self.matching.standard.at(bank) for bank in self.collectors}
+            bank: self.matching.standard.at(bank) for bank in self.collectors} | {
+            **self.direct_debit.deposits_at}
         self.withdrawals_at: dict[str, WithdrawalRoom] = {"airstar": self.airstar_withdrawals} | {
             bank: rooms.withdrawals for bank, rooms in self.sockets.items()}
         self.withdrawals.not_paid_at.update({bank: room.not_paid for bank, room in self.withdrawals_at.items()})
@@ -180,7 +188,7 @@ class Core:
                          self.cheques.handlers,
                          *(rooms.handlers for rooms in self.sockets.values()),
                          *(collector.handlers for collector in self.collectors.values()),
-                         *([self.matching.handlers] if self.collectors else [])):
+                         *([self.matching.handlers] if self.collectors else []), self.direct_debit.handlers):
             self.jobs.register(handlers)
         self.timetable = Timetable(
             databases.primary, clock, trace, given.locks, given.worker, settings, given.calendars, self._scheduled(),
@@ -198,7 +206,7 @@ class Core:
             RESET: self.auto_settings.reset,
             **self.cheques.scheduled,
             **({"SyncBstDataHelper": self.sockets["cmb"].recover} if "cmb" in self.sockets else {}),
-            **self._collected(),
+            **self._collected(), **self.direct_debit.scheduled,
         }
 
     def _collected(self) -> dict[str, Callable[[], Awaitable[Any]]]:
@@ -236,6 +244,7 @@ class Core:
         await self.jobs.start()
         await self.engine.sweep()
         await asyncio.gather(*(collector.start(self.spawn) for collector in self.collectors.values()))
+        await self.direct_debit.start(self.spawn)
         await self.timetable.start()
         for bank, rooms in self.sockets.items():
             if bank == "cmb":
@@ -246,6 +255,7 @@ class Core:
         """End orderly: no new work begins, running work finishes, leases are given back."""
         await self.timetable.stop()
         await self.jobs.stop()
+        await self.direct_debit.stop()
         for rooms in self.sockets.values():
             await rooms.gateway.stop()
         for collector in self.collectors.values():
@@ -256,6 +266,7 @@ class Core:
         """End at once, wherever it is, as a power cut does; the caller has severed the databases."""
         self.timetable.halt()
         self.jobs.halt()
+        self.direct_debit.halt()
         for rooms in self.sockets.values():
             rooms.gateway.halt()
         self._cancel()

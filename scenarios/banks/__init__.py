@@ -13,6 +13,8 @@ from scenarios.banks.airstar import KILLS as AIRSTAR_KILLS
 from scenarios.banks.bank import BankInWorld, DeathTraps, Life, Site, Tell
 from scenarios.banks.bochk import BochkInWorld
 from scenarios.banks.credits import CREDIT_BANKS, CREDIT_FAULTS, CREDIT_WHOLE_LINES, CreditBankInWorld
+from scenarios.banks.edda import BANK_OF, EddaInWorld, faults_of
+from scenarios.banks.edda import KILLS as EDDA_KILLS
 from scenarios.banks.ewb import EWB_FAULTS, EWB_WHOLE_LINES, EwbInWorld
 from scenarios.banks.hsbc import WHOLE_LINES as HSBC_WHOLE
 from scenarios.banks.hsbc import HsbcInWorld
@@ -23,7 +25,7 @@ from scenarios.banks.sockets import KILLS as SOCKET_KILLS
 from scenarios.banks.sockets import SOCKET_BANKS, WHOLE_LINES, SocketBankInWorld
 from scenarios.banks.statement import StatementBank
 
-KILL_POINTS = AIRSTAR_KILLS | SOCKET_KILLS
+KILL_POINTS = AIRSTAR_KILLS | SOCKET_KILLS | EDDA_KILLS
 """Where a core may be killed, by scenario name -> the message on its line."""
 
 
@@ -47,6 +49,28 @@ STATEMENT_BANKS: Final[dict[str, StatementKind]] = {
 }
 """Their order is that of the customers' card ids: new ones come last."""
 
-__all__ = ["AIRSTAR", "KILL_POINTS", "SOCKET_BANKS", "STATEMENT_BANKS", "WHOLE_LINES", "AirstarInWorld", "BankInWorld",
-           "DeathTraps", "InMemory", "Life", "OnLoopback", "Places", "Site", "SocketBankInWorld", "StatementBank",
-           "StatementKind", "Tell"]
+DIRECT_DEBIT: Final = BANK_OF
+"""Name of a direct-debit interface -> its bank."""
+
+__all__ = [
+    "AIRSTAR",
+    "DIRECT_DEBIT",
+    "KILL_POINTS",
+    "SOCKET_BANKS",
+    "STATEMENT_BANKS",
+    "WHOLE_LINES",
+    "AirstarInWorld",
+    "BankInWorld",
+    "DeathTraps",
+    "EddaInWorld",
+    "InMemory",
+    "Life",
+    "OnLoopback",
+    "Places",
+    "Site",
+    "SocketBankInWorld",
+    "StatementBank",
+    "StatementKind",
+    "Tell",
+    "faults_of",
+]
