@@ -32,7 +32,7 @@ from core.orchestration.deposit_table import DEPOSIT
 from core.orchestration.withdraw_table import CREATION as WITHDRAW_CREATION
 from core.orchestration.withdraw_table import WITHDRAW
 from core.settings import Settings
-from scenarios.banks import STATEMENT_BANKS
+from scenarios.banks import DIRECT_DEBIT, STATEMENT_BANKS
 from scenarios.names import names
 from scenarios.reading import load_text
 from tests.rig import Rig, play
@@ -288,8 +288,8 @@ def jobs_not_built() -> tuple[str, ...]:
         run = {status.name for status in rig.core.timetable.status()} | set(rig.core.in_connection)
         return unbuilt(rig.core.jobs.handled, run)
 
-    result: tuple[str, ...] = play(story, cards=("airstar", "cmb", "cmbc", *STATEMENT_BANKS),
-                                   statements=tuple(bank for bank in STATEMENT_BANKS if bank != "ewb"))
+    result: tuple[str, ...] = play(story, cards=("airstar", "cmb", "cmbc", *STATEMENT_BANKS, *DIRECT_DEBIT),
+                                   statements=(*(bank for bank in STATEMENT_BANKS if bank != "ewb"), *DIRECT_DEBIT))
     return result
 
 

@@ -102,7 +102,7 @@ def test_an_amount_that_the_day_list_told_wrongly_is_found_at_day_end(bank: str)
         await scene.rig.until("2026-03-13 05:05")
         assert (await scene.money())["available"] == 11_000_001
         assert await diffs(scene) == [("AMOUNT_DIFF", reference, 1_000_000, 1_000_001)]
-        assert scene.alerts() == ["RECON-01"]
+        assert scene.alerts() == ["SOCK-10", "RECON-01"]  # a later list has told it otherwise already
 
     at_bank(bank, story, start=EVENING, planted=True)  # the books do differ: that is what is found
 
