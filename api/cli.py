@@ -118,7 +118,8 @@ def _show(result: Any, folder: Path) -> None:
 
 @app.command()
 def emulate(
-    bank: Annotated[str, typer.Argument(help="airstar, cmb or cmbc.")],
+    bank: Annotated[str, typer.Argument(
+        help="airstar, cmb, cmbc, icbc, bochk, cgb, scb, citi, hase, ccba, dbs, za or spd.")],
     port: Annotated[int | None, typer.Option(
         help="Its port, at some the first of several; standalone.port.BANK by default, 0 for free ones.")] = None,
     speed: Speed = None,
