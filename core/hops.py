@@ -21,7 +21,7 @@ a core spawns to run by itself begins without one.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -128,6 +128,13 @@ def _outcome(kind: type[BaseException]) -> str:
 _under_way: ContextVar[Hop | None] = ContextVar("hop", default=None)
 under_way = _under_way.get
 """The innermost hop of the running task, or None."""
+
+
+def apart() -> Context:
+    """The running task's context without its hop: for what goes on by itself."""
+    context = copy_context()
+    context.run(_under_way.set, None)
+    return context
 
 
 def belongs_to(trace_id: str) -> None:

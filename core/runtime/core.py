@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -39,7 +38,7 @@ from core.deposits.transfers import JOBS
 from core.deposits.vouchers import Vouchers
 from core.domain import Role
 from core.errors import CallFailed, Code, Refusal
-from core.hops import SBA, Hop, TracedRpc
+from core.hops import SBA, Hop, TracedRpc, apart
 from core.jobs import Jobs, Timetable
 from core.locks import Locks
 from core.orchestration.decisions import Decisions
@@ -277,7 +276,7 @@ class Core:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something of this core's own, part of no hop; what escapes it is kept in `fault`."""
-        task = asyncio.get_running_loop().create_task(work, context=Context())
+        task = asyncio.get_running_loop().create_task(work, context=apart())
         self._tasks[task] = None
         task.add_done_callback(self._ended)
         return task
