@@ -46,6 +46,10 @@ class Accounts(Protocol):
     async def owns_card(self, uid: int, bank: str, card_no: str) -> bool:
         """Whether the card at that bank is bound, verified and the customer's (SBA-WD-046, APPR-12)."""
 
+    async def pays_to(self, uid: int, card_id: int, bank: str, card_no: str) -> bool:
+        """As `owns_card` for the card with this id, and written there: an unbinding that did not know of a withdrawal
+        to it does not happen any more. Asked again it counts again, which does no harm."""
+
     async def has_bound(self, uid: int, bank: str, card_no: str) -> bool:
         """Whether the customer has bound the card, verified or not yet: enough to announce a transfer from it."""
 

@@ -14,6 +14,9 @@ Rules, before any code:
 * An unbound card never comes back: binding it again makes a new row with a new id, and whatever was authorized for the
   old one is not authorized for the new one.
 * The customer cannot unbind while a withdrawal to the card is open. A reversal unbinds whatever is open.
+  Withdrawals are in another database: one that is confirmed counts on the card's row (`pays_to`), and the unbinding is
+  written only if the count is the one from before it looked for open ones. Whichever of the two writes comes first
+  decides.
 * Verified once is verified: an authorization that ends later changes nothing.
 """
 
@@ -114,8 +117,15 @@ OF_CUSTOMER = Statement(
     .where(_C.uid == bindparam("uid")).order_by(_C.id))
 MOVE = Statement(update(bank_card).where(_C.id == bindparam("b_id"), _C.status == bindparam("b_status")).values(
     status=bindparam("status"), verified_by=bindparam("verified_by"), updated_at=bindparam("updated_at")))
-RELEASE = Statement(update(bank_card).where(_C.id == bindparam("b_id"), _C.status != UNBOUND).values(
-    status=UNBOUND, slot=None, token=None, unbind_reason=bindparam("reason"), updated_at=bindparam("updated_at")))
+_RELEASED: Final = {"status": UNBOUND, "slot": None, "token": None, "unbind_reason": bindparam("reason"),
+                    "updated_at": bindparam("updated_at")}
+RELEASE = Statement(update(bank_card).where(_C.id == bindparam("b_id"), _C.status != UNBOUND).values(_RELEASED))
+RELEASE_IDLE = Statement(update(bank_card).where(
+    _C.id == bindparam("b_id"), _C.status != UNBOUND, _C.payouts == bindparam("b_payouts")).values(_RELEASED))
+PAYOUTS = Statement(select(_C.payouts).where(_C.id == bindparam("b_id")))
+PAYS = Statement(update(bank_card).where(
+    _C.id == bindparam("b_id"), _C.uid == bindparam("b_uid"), _C.bank_code == bindparam("b_bank"),
+    _C.token == bindparam("b_token"), _C.status == VERIFIED).values(payouts=_C.payouts + 1))
 NEW_CERTIFICATE = Statement(insert(bank_card_certificate))
 CERTIFICATES = Statement(select(*(_F[name] for name in Certificate._fields)).where(
     _F.state == bindparam("state")).order_by(_F.id))
@@ -225,7 +235,7 @@ class BankCards:
         return {"uid": uid, "card_no_enc": self._numbers.seal(bank, number), "token": self._numbers.token(bank, number),
                 "last4": normal(number)[-4:], "bank_code": bank, "card_type": "", "ccy_list": "",
                 "holder_name": holder_name, "status": status, "slot": slot, "bound_at": now,
-                "verified_by": verified_by, "unbind_reason": "", "created_at": now, "updated_at": now}
+                "payouts": 0, "verified_by": verified_by, "unbind_reason": "", "created_at": now, "updated_at": now}
 
     # Verification
 
@@ -324,16 +334,24 @@ class BankCards:
 
     async def unbind(self, uid: int, card_id: int) -> Card | Refusal:
         """The customer takes a card off, unless a withdrawal to it is open."""
-        card = await self._his(uid, card_id)
-        if isinstance(card, Refusal):
-            return card
-        task = await self.open_task(uid, card_id)
-        if task is not None:
-            return Refusal(Code.ILLEGAL_STATE, f"withdrawal {task} to this card is not over: unbind it then")
-        async with self._db.transaction() as tx:
-            if not await self._release(tx, card, USER):
-                return Refusal(Code.ILLEGAL_STATE, "the card is unbound")
-        return card._replace(status=UNBOUND, unbind_reason=USER)
+        for _ in range(_TRIES):
+            row = await self._db.first(PAYOUTS, {"b_id": card_id})
+            card = await self._his(uid, card_id)
+            if isinstance(card, Refusal):
+                return card
+            assert row is not None, card
+            task = await self.open_task(uid, card_id)
+            if task is not None:
+                return Refusal(Code.ILLEGAL_STATE, f"withdrawal {task} to this card is not over: unbind it then")
+            async with self._db.transaction() as tx:
+                if await self._release(tx, card, USER, row[0]):
+                    return card._replace(status=UNBOUND, unbind_reason=USER)
+        return Refusal(Code.LOCK_BUSY, "withdrawals to this card are being confirmed at this moment: try again")
+
+    async def pays_to(self, uid: int, card_id: int, bank: str, number: str) -> bool:
+        """A withdrawal to the card is confirmed: whether the card is bound, verified and the customer's."""
+        return await self._db.execute(PAYS, {"b_id": card_id, "b_uid": uid, "b_bank": bank,
+                                             "b_token": self._numbers.token(bank, number)}) == 1
 
     async def force_unbind(self, uid: int, bank: str, number: str, reason: str) -> bool:
         """Take a card off its customer whatever is open; False if he has not bound it (any more)."""
@@ -341,8 +359,11 @@ class BankCards:
             card = await self._bound(tx, bank, number)
             return card is not None and card.uid == uid and await self._release(tx, card, reason)
 
-    async def _release(self, tx: Transaction, card: Card, reason: str) -> bool:
-        if not await tx.execute(RELEASE, {"b_id": card.id, "reason": reason, "updated_at": self._clock.now_ms()}):
+    async def _release(self, tx: Transaction, card: Card, reason: str, payouts: int | None = None) -> bool:
+        """``payouts``: how many withdrawals were confirmed when none was open; None: whatever is open."""
+        written = {"b_id": card.id, "reason": reason, "updated_at": self._clock.now_ms()}
+        if not await (tx.execute(RELEASE, written) if payouts is None
+                      else tx.execute(RELEASE_IDLE, written | {"b_payouts": payouts})):
             return False
         self._publish(tx, card._replace(status=UNBOUND, unbind_reason=reason), reason)
         return True
@@ -404,6 +425,9 @@ class CardAccounts:
 
     async def owns_card(self, uid: int, bank: str, card_no: str) -> bool:
         return await self._is(uid, bank, card_no, (VERIFIED,))
+
+    async def pays_to(self, uid: int, card_id: int, bank: str, card_no: str) -> bool:
+        return await self._cards.pays_to(uid, card_id, bank, card_no)
 
     async def has_bound(self, uid: int, bank: str, card_no: str) -> bool:
         return await self._is(uid, bank, card_no, (BINDING, VERIFIED))

@@ -112,7 +112,7 @@ class Mandates:
         row = await self._db.first(BY_MANDATE, {"mandate": mandate_id})
         return Mandate(*row) if row else None
 
-    async def check(self, card_id: int, market: int) -> Mandate | Refusal:
+    async def check(self, card_id: int, market: int, card_no: str = "") -> Mandate | Refusal:  # noqa: ARG002 - the shape
         """The open mandate of a card for a market, or BLOCKED with what the user should do."""
         mandate = await self.of_card(card_id)
         if mandate is None:

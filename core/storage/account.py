@@ -40,7 +40,8 @@ class BankCard(AccountTable, table=True):
     """A customer's bank card; binding again makes a new row (B-40).
 
     ``token`` finds a number without reading it, ``slot`` counts a customer's cards: both are empty once the card is
-    unbound, so that a number has one holder and a customer no more cards than slots."""
+    unbound, so that a number has one holder and a customer no more cards than slots. ``payouts`` counts how often a
+    withdrawal to it was confirmed: an unbinding goes by the number that it saw."""
 
     __tablename__ = "bank_card"
     __table_args__ = (
@@ -61,6 +62,7 @@ class BankCard(AccountTable, table=True):
     status: int = code(1)
     slot: int | None = nullable(code())
     bound_at: int | None = nullable(moment())
+    payouts: int = number(0)
     verified_by: str = text(16, "")
     unbind_reason: str = text(32, "")
     created_at: int = moment()

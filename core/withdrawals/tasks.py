@@ -119,8 +119,9 @@ _MAY = {TaskStatus.PENDING: {TaskStatus.PROCESSING, TaskStatus.REJECTED, TaskSta
 class Authorizations(Protocol):
     """What a bank lets a card do: a mandate (Airstar) or an agreement (CMB, CMBC)."""
 
-    async def check(self, card_id: int, market: int) -> Any:
-        """Something if the card is authorized for the market, else a `Refusal` with what the customer should do."""
+    async def check(self, card_id: int, market: int, card_no: str = "") -> Any:
+        """Something if the card is authorized for the market, else a `Refusal` with what the customer should do.
+        ``card_no``: what the bank said of this number before it was bound counts now."""
 
 
 NotPaid = Callable[[Transaction, "Task", str], Awaitable[None]]
@@ -231,17 +232,20 @@ class Withdrawals:
             return await self._confirm(task)
 
     async def _confirm(self, task: Task) -> Refusal | None:
-        """Confirm: the card is the customer's, and a BST card is authorized for the market (AIR-03)."""
-        if not await self._accounts.owns_card(task.uid, task.bank_code, task.card_no):
+        """Confirm: the card is the customer's, and a BST card is authorized for the market (AIR-03). The authorization
+        first: one that the bank told of before the card was bound verifies it when it is asked for."""
+        refusal = await self._unauthorized(task) if task.method == BST else None
+        if not await self._accounts.pays_to(task.uid, task.card_id, task.bank_code, task.card_no):
             return Refusal(Code.BLOCKED, f"card {task.card_no} is not bound to user {task.uid}")
-        if task.method != BST:
-            return None
+        return refusal
+
+    async def _unauthorized(self, task: Task) -> Refusal | None:
         of_bank = self._authorizations.get(task.bank_code)
         if of_bank is None:
             return Refusal(Code.BLOCKED, f"{task.bank_code} has no bank-securities transfer")
         if task.ccy not in self._currencies.get(task.bank_code, (task.ccy,)):
             return Refusal(Code.INVALID_PARAM, f"{task.bank_code} does not transfer {task.ccy}")
-        found = await of_bank.check(task.card_id, task.market)
+        found = await of_bank.check(task.card_id, task.market, task.card_no)
         if not isinstance(found, Refusal):
             found = await self._payee(task)
         return found if isinstance(found, Refusal) else None

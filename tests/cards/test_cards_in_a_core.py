@@ -16,6 +16,7 @@ from core.domain import ApplyStatus, MandateStatus, TaskStatus
 from core.errors import Code, Refusal
 from core.orchestration.operations import REVERSE_CONFIRMATIONS
 from tests.matching.matching_world import Desk, tell
+from tests.bst.platform_world import steady
 from tests.rig import SUPERVISOR, Rig, play
 
 
@@ -213,7 +214,89 @@ def test_the_card_of_an_open_withdrawal_stays_bound_until_it_is_over() -> None:
     told(story, planted=True)
 
 
+@pytest.mark.parametrize("first", ["withdrawal", "unbinding"])
+def test_of_an_unbinding_and_a_withdrawal_at_the_same_moment_the_first_to_be_written_stands(first: str) -> None:
+    """Both have looked and found nothing in their way."""
+    async def story(desk: Desk) -> None:
+        rig, core = desk.rig, desk.rig.core
+        alice, card_id = rig.customer("alice"), rig.world.card_id(rig.customer("alice"), "hsbc")
+        looked, before, made = core.withdrawals.open_of_card, await rig.money(), list[Any]()
+
+        async def look(uid: int, card: int) -> int | None:
+            found = await looked(uid, card)
+            if not made:
+                made.append(await rig.withdraw(channel="hsbc"))
+                if first == "withdrawal":
+                    await rig.reach(lambda: rig.of_task(made[0].id), "pending(transfer_manual)")
+            return found
+
+        core.cards.open_task = look
+        answer = await core.cards.unbind(alice.uid, card_id)
+        await asyncio.sleep(10)
+        card, task = await core.cards.card(card_id), await core.withdrawals.find(made[0].id)
+        assert card is not None and task is not None
+        if first == "withdrawal":
+            assert isinstance(answer, Refusal) and answer.code is Code.ILLEGAL_STATE and str(task.id) in answer.detail
+            assert (card.status, task.status) == (VERIFIED, TaskStatus.PROCESSING)
+        else:
+            assert isinstance(answer, Card) and card.status == UNBOUND
+            assert task.status == TaskStatus.REJECTED and "not bound" in task.remark
+            assert await rig.money() == before
+
+    told(story, planted=first == "withdrawal")
+
+
+def test_a_withdrawal_that_died_on_its_way_still_holds_the_card() -> None:
+    async def story(desk: Desk) -> None:
+        rig = desk.rig
+        alice, card_id = rig.customer("alice"), rig.world.card_id(rig.customer("alice"), "hsbc")
+        task = await rig.withdraw(channel="hsbc")
+        rig.world.kill(1_000)
+        await asyncio.sleep(120)
+        refused = await rig.core.cards.unbind(alice.uid, card_id)
+        assert isinstance(refused, Refusal) and str(task.id) in refused.detail
+        assert await rig.of_task(task.id) is not None
+
+    told(story, planted=True)
+
+
+def test_the_card_bound_again_is_another_one_than_that_of_the_withdrawal() -> None:
+    async def story(desk: Desk) -> None:
+        rig, core = desk.rig, desk.rig.core
+        alice = rig.customer("alice")
+        number, old, before = alice.cards["hsbc"].number, rig.world.card_id(alice, "hsbc"), await rig.money()
+        assert await core.cards.force_unbind(alice.uid, "hsbc", number, "REVERSAL")
+        again = await core.cards.bind(alice.uid, "hsbc", number, alice.name)
+        assert isinstance(again, Card) and await core.cards.verify_number(alice.uid, "hsbc", number, DEPOSIT)
+        task = await rig.withdraw(channel="hsbc")  # names the old row
+        await asyncio.sleep(10)
+        found = await core.withdrawals.find(task.id)
+        assert task.card_id == old and found.status == TaskStatus.REJECTED and await rig.money() == before
+
+    told(story)
+
+
 # Authorizations
+
+
+@pytest.mark.parametrize("bank", ["cmb", "cmbc"])
+def test_a_withdrawal_straight_after_binding_a_card_that_was_signed_before_is_paid(bank: str) -> None:
+    async def story(rig: Rig) -> None:
+        alice, core = rig.customer("alice"), rig.core
+        number = alice.cards[bank].number
+        assert isinstance(await core.cards.unbind(alice.uid, rig.world.card_id(alice, bank)), Card)
+        rig.world.sockets[bank].bank.sign("alice", "HK")
+        await asyncio.sleep(30)
+        card = await core.cards.bind(alice.uid, bank, number, alice.name)
+        assert isinstance(card, Card) and card.status == BINDING
+        task = await core.withdrawals.submit(alice.uid, alice.trade_acc_ids[0], 1, card.id, number, bank, "HKD",
+                                             1_000_000, "auto_bs")
+        await rig.reach(lambda: rig.of_task(task.id), "end_ok(transfer_done)")
+        found = await core.cards.card(card.id)
+        assert found is not None and (found.status, found.verified_by) == (VERIFIED, BST)
+        assert len(rig.paid()) == 1 and (await rig.money()).available == 9_000_000
+
+    play(story, cards=("airstar", bank), settings=steady())
 
 
 def test_an_open_airstar_mandate_verifies_the_card_it_is_for() -> None:
