@@ -1,12 +1,16 @@
 """Crediting of a matched statement: what kind of deposit it is, and what follows its end (A-28, A-29, A-67, B-10).
 
     MATCHED -> StatementCredit -> CREDITING -> SBA CashDepositCreate (transaction_id {bank}:{flow_id}) -> DONE
+                                                                                                       -> REJECTED
 
 The statement's amount is credited, whatever the application says. The kind, the first that holds: a match made by a
 person is ABNORMAL; a customer of high risk, a first deposit above its threshold and a remitter of another name are
 HIGH_RISK; one that operations expect is PRE_APPROVAL; all else is NORMAL. Black list, white list and the large
 threshold are SBA's review. The move to CREDITING is a commit of its own: before it a match can be taken back, after it
-only SBA's review can stop the money.
+only SBA's review can stop the money. A rejected deposit used no money: its entry goes back to unused with the claim
+given up, in the transaction that writes the rejection, and is abnormal: people match it again or deal with it. What is
+matched again is another deposit at SBA (transaction_id {bank}:{flow_id}:{attempt}). A reversed deposit keeps its entry:
+the money was credited and taken back by a person, for good.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from sqlalchemy import bindparam, insert, select, update
 from core.accounts import Accounts
 from core.alerts import raise_alert
 from core.clock import MS_PER_DAY, Clock
-from core.deposits.abnormal import NOT_CREDITED, REVERSED, note_abnormal
+from core.deposits.abnormal import NOT_CREDITED, REVERSED, close_abnormal, note_abnormal
 from core.deposits.applications import Applications, Apply, Write
 from core.deposits.crediting import Crediting, Terms
 from core.deposits.matching.links import AUTO, CREDIT, Deposit, Links, Match
@@ -89,7 +93,8 @@ class StatementCrediting:
         assert flow is not None, match
         if deposit.status == ApplyStatus.MATCHED and not await self._begin(apply, deposit):
             return Failed("the match was taken back")
-        return await self._crediting.run(job, f"{flow.bank_type}:{flow.id}", await self._terms(apply, match, flow))
+        return await self._crediting.run(job, _business_id(flow, job.payload.get("attempt", 1)),
+                                         await self._terms(apply, match, flow))
 
     async def _begin(self, apply: Apply, deposit: Deposit) -> bool:
         """MATCHED -> CREDITING; False if the match was taken apart meanwhile."""
@@ -179,13 +184,18 @@ class StatementCrediting:
 
         async def write(tx: Transaction) -> None:
             await self._links.move(tx, deposit, to, p.id)
-            if flow.status != VOID and await self._statements.change(tx, flow, status=status) is not None:
+            if flow.status != VOID and await self._ended(tx, flow, apply, p, status):
                 if reason:
                     await note_abnormal(tx, flow, reason, self._clock.now_ms())
             elif p.status == "end_reject":  # the bank has struck the entry meanwhile
                 await self._applications.refund_not_credited(tx, apply.id)
 
         return write
+
+    async def _ended(self, tx: Transaction, flow: Flow, apply: Apply, p: Procedure, status: int) -> bool:
+        if p.status == "end_reject":
+            return await self._links.release(tx, flow, apply, p.id, p.reason, flow_to=status)
+        return await self._statements.change(tx, flow, status=status) is not None
 
     async def _verify_card(self, apply: Apply, flow: Flow) -> None:
         """The first deposit that the round matched by itself, under the holder's name, verifies the card it came from
@@ -211,8 +221,7 @@ class StatementCrediting:
         if flow.status == VOID:
             return ""
         if flow.is_used == 0:
-            async with self._db.transaction() as tx:
-                return "" if await self._statements.change(tx, flow, status=VOID) is not None else None
+            return await self._strike_unused(flow)
         owner = await self._links.owner_of(flow.bank_type, flow.id)
         link = await self._links.latest(owner) if owner is not None else None
         apply = await self._applications.find(owner) if owner is not None else None
@@ -230,6 +239,19 @@ class StatementCrediting:
             return "REFUNDED"
         return await self._to_reverse(flow, apply)
 
+    async def _strike_unused(self, flow: Flow) -> str | None:
+        """Nobody's by now; the customer whose deposit was rejected is told that the bank gave him the money back."""
+        async with self._db.transaction() as tx:
+            if await self._statements.change(tx, flow, status=VOID) is None:
+                return None
+            await close_abnormal(tx, flow, STRUCK, "system", "", self._clock.now_ms())
+            owner = await self._links.released_by(tx, flow)
+            apply = await self._applications.find(owner, tx) if owner is not None else None
+            if apply is not None:
+                await self._applications.open_refund(tx, apply, "NOT_CREDITED", flow_id=flow.id, amount=flow.amount)
+                self._applications.tell(tx, apply.uid, "DEPOSIT_REFUNDED", "")
+        return ""
+
     async def _to_reverse(self, flow: Flow, apply: Apply) -> str | None:
         """The credit has begun: a supervisor reverses it, no machine does. One that was refused or reversed already
         leaves nothing to reverse."""
@@ -243,6 +265,11 @@ class StatementCrediting:
             if not over:
                 tx.after_commit(lambda: raise_alert(self._trace, "DEP-09", f"A{apply.id}", f"F{flow.id}"))
         return "" if over else "PENDING_REVERSE"
+
+
+def _business_id(flow: Flow, attempt: int) -> str:
+    """What SBA knows the credit of an entry by; another one after each rejection."""
+    return f"{flow.bank_type}:{flow.id}" + (f":{attempt}" if attempt > 1 else "")
 
 
 _OVER: Final = {int(ApplyStatus.REJECTED): "NOT_CREDITED", int(ApplyStatus.REVERSED): "REVERSED"}

@@ -28,6 +28,7 @@ from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Told
 from core.clock import MS_PER_DAY
 from core.deposits.collect_icbc import IcbcCollector, entry_of
 from core.deposits.icbc_flows import NEW_SCRIPT, Row, Shift, ghosts_among, shifts_of
+from core.deposits.matching.links import was_released
 from core.deposits.statements import STRUCK, VOID, Flow, months_between
 from core.domain import Role
 from core.errors import BankFault, Code, OutcomeUnknown, Refusal
@@ -265,9 +266,10 @@ class IcbcIncidents:
         return script
 
     async def _withdraw(self, tx: Transaction, flow: Flow, refunded: bool) -> None:
-        """The bank has taken the statement back: VOID if it was free; else what was made of it is undone by the room of
-        credits, and a refund record opened (A-29): a job of its own, queued with the script."""
-        if not flow.is_used:
+        """The bank has taken the statement back: VOID if it was never used; else what was made of it is undone by the
+        room of credits, and a refund record opened (A-29): a job of its own, queued with the script. So it is with one
+        that is unused again because its deposit was rejected."""
+        if not flow.is_used and not (refunded and await was_released(tx, flow)):
             if await self._statements.change(tx, flow, status=VOID) is None:
                 raise _Moved(f"F{flow.id} was used meanwhile")
             return

@@ -192,6 +192,21 @@ class FlowClaim(PrimaryTable, table=True):
     claimed_at: int = moment()
 
 
+class FlowRelease(PrimaryTable, table=True):
+    """A claim that was given up because the deposit was rejected: whose it was, and which Procedure said no. ``attempt``
+    counts the credits that one statement was to have, from 1."""
+
+    __tablename__ = "flow_release"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    bank_type: str = text_key(16)
+    flow_id: int = given_key()
+    attempt: int = given_key()
+    apply_id: int = number()
+    procedure_id: int = number()
+    reason: str = text(64, "")
+    released_at: int = moment()
+
+
 class AbnormalDeposit(PrimaryTable, table=True):
     """A statement that found no owner."""
 
@@ -1024,6 +1039,7 @@ bank_flows: ShardedTable = by_bank(
     (bank for bank in MATCHING_BANKS if bank != "icbc"), _SHAPES["bank_flow"], METADATA)  # ICBC's has its own columns
 
 flow_claim: Table = METADATA.tables["flow_claim"]
+flow_release: Table = METADATA.tables["flow_release"]
 abnormal_deposits: Table = METADATA.tables["abnormal_deposits"]
 smart_reminder: Table = METADATA.tables["smart_reminder"]
 match_request: Table = METADATA.tables["match_request"]

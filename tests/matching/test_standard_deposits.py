@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from core.deposits.applications import Apply
+from core.deposits.matching.manual import Done
 from core.deposits.standard import TEXTS, Receiving, Submitted
-from core.deposits.statements import ABNORMAL, CREDITED, VOID
+from core.deposits.statements import ABNORMAL, CREDITED, VOID, Flow
 from core.domain import ApplyStatus, DepositType
 from core.errors import CallFailed, Code, Misconfigured, OutcomeUnknown, Refusal
 from core.money import Currency
 from core.screening import Kind, ListName, Value
 from core.settings import Settings
+from core.storage import Severed, Statement
+from core.storage.primary import flow_claim, flow_release
 from tests.matching.matching_world import BANKS, FRONTLINE, Desk, tell
 from tests.rig import SUPERVISOR, USER, play
 
 REVIEW = "new(manual_confirm)"
+CLAIMS = Statement(select(flow_claim.c.flow_id, flow_claim.c.apply_id))
+RELEASES = Statement(select(*(flow_release.c[name] for name in (
+    "bank_type", "flow_id", "attempt", "apply_id", "reason"))))
 
 
 # The App
@@ -265,9 +274,102 @@ def test_what_review_rejects_is_for_people() -> None:
         (one,) = await desk.rooms.abnormal.listed()
         assert one.reason == "DEPOSIT_REJECTED" and one.flow_id == apply.matched_flow_id
         flow = await desk.statements.find("hsbc", one.flow_id)
-        assert flow is not None and (flow.status, flow.is_used) == (ABNORMAL, 1)
+        assert flow is not None and (flow.status, flow.is_used) == (ABNORMAL, 0)
         assert desk.alerts("DEP-03") == [], "a person decided"
         assert (await desk.rig.money()).available == 10_000_000
+        await desk.applied()
+        assert await desk.round() == "", "people decide about it, no machine"
+
+    tell(story)
+
+
+async def rejected(desk: Desk, apply: Apply) -> Flow:
+    """The reviewer rejects the deposit; its entry."""
+    await desk.rig.operate("CashDepositManualReject", await desk.procedure(apply))
+    await asyncio.sleep(5)
+    flow = await desk.statements.find("hsbc", apply.matched_flow_id or 0)
+    assert flow is not None
+    return flow
+
+
+@pytest.mark.req("MATCH-016")
+def test_the_money_of_a_rejected_deposit_is_matched_again_by_a_person_and_credited_once() -> None:
+    async def story(desk: Desk) -> None:
+        desk.accounts.levels[desk.uid("alice")] = 5
+        first = await desk.matched()
+        flow = await rejected(desk, first)
+        assert await desk.db.all(CLAIMS, {}) == []
+        second = await desk.applied("bob")
+        assert isinstance(await desk.by_hand(flow, second), Done)
+        await asyncio.sleep(65)
+        third = await rejected(desk, await desk.apply(second))
+        assert await desk.db.all(CLAIMS, {}) == [] and third.is_used == 0
+        last = await desk.applied("bob")
+        await desk.by_hand(third, last, "q2")
+        await asyncio.sleep(65)
+        assert await desk.db.all(CLAIMS, {}) == [(flow.id, last.id)]
+        await desk.rig.operate("CashDepositManualConfirm", await desk.procedure(last))
+        await asyncio.sleep(5)
+        credited = await desk.statements.find("hsbc", flow.id)
+        assert credited is not None and (credited.status, credited.is_used) == (CREDITED, 1)
+        assert (await desk.rig.money("bob")).available == 11_000_000
+        assert (await desk.rig.money()).available == 10_000_000
+        shown = [(await desk.procedure(one))["transaction_id"] for one in (first, second, last)]
+        assert shown == [f"hsbc:{flow.id}", f"hsbc:{flow.id}:2", f"hsbc:{flow.id}:3"]
+        reason = "MANUAL_REJECT"
+        assert await desk.db.all(RELEASES, {}) == [("hsbc", flow.id, 1, first.id, reason),
+                                                   ("hsbc", flow.id, 2, second.id, reason)]
+        matched, deposited = await desk.links()
+        assert sorted(row[2] for row in matched) == sorted((first.id, second.id, last.id)), "the history is kept"
+        assert sorted(row[8] for row in deposited) == sorted(
+            (int(ApplyStatus.REJECTED), int(ApplyStatus.REJECTED), int(ApplyStatus.DONE)))
+        assert await desk.rooms.abnormal.listed() == []
+
+    tell(story)
+
+
+@pytest.mark.req("MATCH-016")
+@pytest.mark.parametrize("commit", range(1, 4))
+def test_a_death_while_the_rejection_is_written_releases_the_entry_once(commit: int) -> None:
+    async def story(desk: Desk) -> None:
+        desk.accounts.levels[desk.uid("alice")] = 5
+        apply, world, seen = await desk.matched(), desk.rig.world, [0]
+        shown = await desk.procedure(apply)
+
+        def die(_name: str, _number: int) -> None:
+            seen[0] += 1
+            if seen[0] == commit:
+                world.watch_commits(None)
+                world.kill(restart_ms=1000)
+
+        world.watch_commits(die)
+        with contextlib.suppress(Severed):
+            await desk.rig.operate("CashDepositManualReject", shown)
+        await asyncio.sleep(120)
+        assert world.kills == 1
+        flow = await desk.statements.find("hsbc", apply.matched_flow_id or 0)
+        assert flow is not None and (flow.status, flow.is_used) == (ABNORMAL, 0)
+        assert (await desk.apply(apply)).status == ApplyStatus.REJECTED and await desk.db.all(CLAIMS, {}) == []
+        assert [row[2:4] for row in await desk.db.all(RELEASES, {})] == [(1, apply.id)]
+        assert len(await desk.rooms.abnormal.listed()) == 1
+
+    tell(story)
+
+
+def test_a_rejected_deposit_whose_entry_the_bank_strikes_is_refunded_to_nobody_else() -> None:
+    async def story(desk: Desk) -> None:
+        desk.accounts.levels[desk.uid("alice")] = 5
+        apply = await desk.matched()
+        flow = await rejected(desk, apply)
+        assert await desk.rooms.crediting.struck(flow) == ""
+        assert (await desk.flow(flow)).status == VOID and await desk.rooms.abnormal.listed() == []
+        assert await desk.rig.core.applications.refund_of(apply.id) == "NOT_CREDITED"
+        assert [one["event"] for one in desk.rig.of_kind("notify", uid=apply.uid)] == [
+            "DEPOSIT_REJECT", "DEPOSIT_REFUNDED"]
+        assert await desk.rooms.crediting.struck(await desk.flow(flow)) == ""
+        again = await desk.applied("bob")
+        refused = await desk.rooms.manual.match("r1", "hsbc", flow.id, again.id, FRONTLINE)
+        assert isinstance(refused, Refusal) and refused.code is Code.ILLEGAL_STATE
 
     tell(story)
 

@@ -1,4 +1,5 @@
-"""A match as rows: an entry of a statement bound to an application, once for ever, or taken apart before the credit.
+"""A match as rows: an entry of a statement bound to an application, until the match is taken apart before the credit,
+or its deposit is rejected: then the claim is given up, with a row that says so, and people decide about the entry.
 
 One transaction writes all of it: ``is_used`` 0 -> 1 by compare-and-set, the global claim (A-27), the row of ``matches``
 and that of ``deposits``, the Apply's move to MATCHED, and the job that credits. Whoever comes second finds one of them
@@ -19,7 +20,7 @@ from core.domain import ApplyStatus
 from core.hops import belongs_to
 from core.jobs import Jobs
 from core.storage import Database, Questions, Sequence, Sharded, Statement, Transaction, UniqueViolation
-from core.storage.primary import deposits, flow_claim, matches, smart_reminder
+from core.storage.primary import deposits, flow_claim, flow_release, matches, smart_reminder
 from core.trace import Trace
 
 CREDIT: Final = "StatementCredit"
@@ -77,11 +78,20 @@ OWNER = Statement(select(flow_claim.c.apply_id).where(
     flow_claim.c.bank_type == bindparam("bank"), flow_claim.c.flow_id == bindparam("flow")))
 GIVE_UP_CLAIM = Statement(delete(flow_claim).where(
     flow_claim.c.bank_type == bindparam("b_bank"), flow_claim.c.flow_id == bindparam("b_flow")))
+_G = flow_release.c
+_OF_FLOW = (_G.bank_type == bindparam("bank"), _G.flow_id == bindparam("flow"))
+RELEASE = Statement(insert(flow_release))
+RELEASED = Statement(select(_G.attempt, _G.apply_id).where(*_OF_FLOW).order_by(_G.attempt.desc()).limit(1))
 FORGET_REMINDER = Statement(delete(smart_reminder).where(
     smart_reminder.c.bank_type == bindparam("b_bank"), smart_reminder.c.flow_id == bindparam("b_flow")))
 
 Also = Callable[[Transaction, Match], Awaitable[None]]
 """What else belongs to the transaction of a match, given the match."""
+
+
+async def was_released(tx: Questions, flow: Flow) -> bool:
+    """Whether an entry was to credit a deposit that was rejected."""
+    return await tx.first(RELEASED, {"bank": flow.bank_type, "flow": flow.id}) is not None
 
 
 class _Moved(Exception):
@@ -135,8 +145,9 @@ class Links:
         await tx.execute(FORGET_REMINDER, {"b_bank": flow.bank_type, "b_flow": flow.id})
         if also is not None:
             await also(tx, match)
-        await self._jobs.enqueue(tx, CREDIT, f"M{match.id}", {"apply": apply.id, "deposit": deposit.id},
-                                 now + wait_ms, self._tries)
+        await self._jobs.enqueue(tx, CREDIT, f"M{match.id}", {
+            "apply": apply.id, "deposit": deposit.id, "attempt": await self._attempts(tx, flow) + 1},
+            now + wait_ms, self._tries)
         self._tell(tx, match, "MATCHED", deposit.id)
         tx.after_commit(lambda: belongs_to(f"A{apply.id}"))
         return match
@@ -168,6 +179,30 @@ class Links:
         except _Moved:
             return False
         return True
+
+    async def release(self, tx: Transaction, flow: Flow, apply: Apply, procedure_id: int, reason: str, *,
+                      flow_to: int) -> bool:
+        """The deposit that an entry was to credit is rejected for good: the entry is unused again, within the caller's
+        transaction. False if it has moved since it was read."""
+        if await self._statements.change(tx, flow, status=flow_to, is_used=0) is None:
+            return False
+        await tx.execute(GIVE_UP_CLAIM, {"b_bank": flow.bank_type, "b_flow": flow.id})
+        await tx.execute(RELEASE, {
+            "bank_type": flow.bank_type, "flow_id": flow.id, "attempt": await self._attempts(tx, flow) + 1,
+            "apply_id": apply.id, "procedure_id": procedure_id, "reason": reason[:64],
+            "released_at": self._clock.now_ms()})
+        return True
+
+    async def released_by(self, tx: Questions, flow: Flow) -> int | None:
+        """The application that had an entry last and was rejected, or None."""
+        row = await tx.first(RELEASED, {"bank": flow.bank_type, "flow": flow.id})
+        return int(row[1]) if row else None
+
+    @staticmethod
+    async def _attempts(tx: Questions, flow: Flow) -> int:
+        """How many deposits from an entry were rejected."""
+        row = await tx.first(RELEASED, {"bank": flow.bank_type, "flow": flow.id})
+        return int(row[0]) if row else 0
 
     async def move(self, tx: Questions, deposit: Deposit, to: ApplyStatus, procedure_id: int | None = None) -> bool:
         """Set the status of a crediting, and its Procedure; False if it has moved since it was read."""
