@@ -174,7 +174,7 @@ class DebitState(StrEnum):
 
 
 DEBIT_MOVES: dict[DebitState, frozenset[DebitState]] = {
-    DebitState.NEW_BLANK: frozenset({DebitState.QUEUED}),
+    DebitState.NEW_BLANK: frozenset({DebitState.QUEUED, DebitState.FAILED}),
     DebitState.QUEUED: frozenset({DebitState.NEW_BLANK, DebitState.SUBMITTED, DebitState.FAILED}),
     DebitState.SUBMITTED: frozenset({DebitState.QUEUED, DebitState.PROCESSING, DebitState.FAILED}),
     DebitState.PROCESSING: frozenset({DebitState.SUCCESS, DebitState.FAILED, DebitState.RETURNED}),

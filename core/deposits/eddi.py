@@ -12,6 +12,8 @@ Rules:
   Outside the session a debit is *new_blank*; the opening makes all of them *queued*, in order.
 * *submitted* is written before the bytes leave. After silence a debit is sent again under the same reference, and the
   bank answers with the original. A refusal at the door ends the doubt only if no earlier sending may have arrived.
+* What the bank has not got after ``deposit.timeout_days`` is rejected (gaps.md B-10). What it has is asked for once more
+  then, each day, and what it may have goes on being sent under its reference: neither is ever rejected by time.
 * Crediting is queued once for each success. A deposit that the bank takes back after that is reversed by a person
   (A-29).
 * Direct debits are deposits only (EDDA-01), and skip matching (A-48).
@@ -31,6 +33,7 @@ from core.banks.edda_pace import Passed, written
 from core.calendars import Calendars
 from core.cards.edda import Authorisation, Authorisations, limits
 from core.clock import MS_PER_DAY, MS_PER_S, Clock, hkt_date, hkt_midnight_ms
+from core.deposits.abnormal import TIMEOUT
 from core.deposits.applications import Applications, Apply
 from core.deposits.crediting import Crediting, Terms
 from core.deposits.eddi_debits import (
@@ -92,6 +95,7 @@ class EddiDeposits:
         self._repeat_ms: list[int] = [round(wait * MS_PER_S) for wait in settings["edda.send.repeat_s"]]
         self._refused_ms = round(settings["edda.send.refused_s"] * MS_PER_S)
         self._alarm_after: int = settings["edda.send.alarm_after"]
+        self._timeout_ms = settings["deposit.timeout_days.by_bank"][self.channel] * MS_PER_DAY
         self._lease_ms = round(settings["edda.send.lease_s"] * MS_PER_S)
         self._returns_ms = round(settings["edda.result.returns_every_s"] * MS_PER_S)
         hours, minutes = settings["edda.result.overdue_at"].split(":")
@@ -392,6 +396,32 @@ class EddiDeposits:
                         if await self.debits.change(tx, debit, overdue=1) is not None:
                             tx.after_commit(partial(raise_alert, self._trace, "EDDI-01", debit.reference,
                                                     f"{debit.state} at the bank since T+1"))
+
+    async def reject_overdue(self) -> int:
+        """ApplyTimeoutReject: how many applications were rejected. A debit may be sent at this very moment: whoever
+        writes its row first decides."""
+        before = self._clock.now_ms() - self._timeout_ms
+        rejected = 0
+        for state in (NEW_BLANK, QUEUED):
+            for debit in await self.debits.in_state(state):
+                if debit.created_at <= before:
+                    rejected += await self._reject(debit)
+        for debit in await self.debits.in_state(PROCESSING):
+            if debit.created_at <= before:
+                await self._ask(debit)
+        return rejected
+
+    async def _reject(self, debit: Debit) -> bool:
+        """The bank has not got it (any more), and does not get it."""
+        async with self._db.transaction() as tx:
+            if await self.debits.change(tx, debit, FAILED, reason=TIMEOUT) is None:
+                return False
+            apply = await self._applications.find(debit.apply_id, tx)
+            if apply is None or await self._applications.change(
+                    tx, apply, ApplyStatus.REJECTED, reject_reason=TIMEOUT) is None:
+                raise InvariantBroken(f"{debit.reference} ends, and its Apply has ended before")
+            self._applications.tell(tx, apply.uid, "DEPOSIT_REJECT", TIMEOUT)
+        return True
 
     # What operations do
 

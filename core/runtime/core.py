@@ -51,7 +51,7 @@ from core.rpc import Rpc
 from core.runtime.calendar_book import CalendarBook
 from core.runtime.direct_debit import DirectDebit
 from core.runtime.socket_bank import Shared, SocketBankRooms, SocketLines
-from core.runtime.statement_banks import collectors, scheduled
+from core.runtime.statement_banks import collectors, each, scheduled
 from core.screening import Lists
 from core.settings import Settings
 from core.storage import Databases, Transaction
@@ -205,7 +205,7 @@ class Core:
             RESET: self.auto_settings.reset,
             **self.cheques.scheduled,
             **({"SyncBstDataHelper": self.sockets["cmb"].recover} if "cmb" in self.sockets else {}),
-            **self._collected(), **self.direct_debit.scheduled,
+            **_together(self._collected(), self.direct_debit.scheduled),
         }
 
     def _collected(self) -> dict[str, Callable[[], Awaitable[Any]]]:
@@ -348,3 +348,12 @@ class Core:
         if apply_ref is not None and await self.applications.refund_of(apply_ref) == "PENDING_REVERSE":
             await self.applications.refund_short(apply_ref)
             raise_alert(self._trace, "DEP-07", f"P{procedure_id}", reply.message)
+
+
+def _together(*parts: Mapping[str, Callable[[], Awaitable[Any]]]) -> dict[str, Callable[[], Awaitable[Any]]]:
+    """Jobs of the timetable of several rooms; what two of them do under one name, both do (``ApplyTimeoutReject``)."""
+    found: dict[str, list[Callable[[], Awaitable[Any]]]] = {}
+    for part in parts:
+        for job, function in part.items():
+            found.setdefault(job, []).append(function)
+    return {job: of[0] if len(of) == 1 else partial(each, of) for job, of in found.items()}

@@ -6,7 +6,6 @@ Both banks are wired alike and know nothing of each other (ADR-006); what differ
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from core.cards.edda_report import EddaReports
 from core.clock import MS_PER_S, Clock
 from core.deposits.eddi import CREDIT, IN_ORDER, EddiDeposits, Room, Spawn
 from core.jobs import Job, Verdict
+from core.runtime.statement_banks import each
 from core.settings import Settings
 from core.storage import Database
 
@@ -66,8 +66,9 @@ class DirectDebit:
             "EddiResultQuery": [of.deposits.query_results for of in banks],
             CREDIT: [of.deposits.process for of in banks],
             "EddaStatusSync": [of.authorisations.sync for of in banks],
+            "ApplyTimeoutReject": [of.deposits.reject_overdue for of in banks],
         }
-        found: dict[str, Function] = {job: partial(_each, functions) for job, functions in jobs.items() if functions}
+        found: dict[str, Function] = {job: partial(each, functions) for job, functions in jobs.items() if functions}
         for of in banks:
             if of.reports is not None:
                 found[REPORT] = of.reports.fetch
@@ -95,12 +96,3 @@ class DirectDebit:
         """What a killed process leaves."""
         for of in self.banks.values():
             of.deposits.halt()
-
-
-async def _each(functions: Sequence[Function]) -> int:
-    """What all banks did, added up; one that fails leaves the other working, and the run has failed afterwards."""
-    results = await asyncio.gather(*(function() for function in functions), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return sum(result for result in results if isinstance(result, int))

@@ -42,11 +42,11 @@ def scheduled(of: Mapping[str, Collector]) -> dict[str, Callable[[], Awaitable[A
     for collector in of.values():
         for job, function in collector.scheduled.items():
             found.setdefault(job, []).append(function)
-    return {job: functions[0] if len(functions) == 1 else partial(_each, functions)
+    return {job: functions[0] if len(functions) == 1 else partial(each, functions)
             for job, functions in found.items()}
 
 
-async def _each(functions: Sequence[Callable[[], Awaitable[Any]]]) -> int:
+async def each(functions: Sequence[Callable[[], Awaitable[Any]]]) -> int:
     """What all of them did, added up; the first failure once all have ended."""
     results = await asyncio.gather(*(function() for function in functions), return_exceptions=True)
     for result in results:

@@ -238,13 +238,101 @@ def test_a_result_that_is_overdue_alarms_once_after_t_1_18_00_and_people_may_ask
         asked = len(world.of_kind("bank.request", message="query_debit"))
         await world.until("2026-03-16 12:00")
         assert len(world.alerts("EDDI-01")) == 1
-        assert len(world.of_kind("bank.request", message="query_debit")) <= asked + 1  # no polls after T+1 18:00
+        assert len(world.of_kind("bank.request", message="query_debit")) <= asked + 2  # none after T+1 18:00 but one a day
         assert bank.publish((await world.apply(apply.id)).request_id)
         assert await world.deposits("hase").query_bank(apply.id, "staff_1001") is Code.OK
         await asyncio.sleep(301)
         assert (await world.apply(apply.id)).status == ApplyStatus.DONE
 
     play(story)
+
+
+# --- three days -------------------------------------------------------------------------------------------------
+
+EASTER = "2026-04-02 16:30"
+"""After the session; the next one is on Wednesday 8 April."""
+
+
+@pytest.mark.req("JOB-024")
+@pytest.mark.parametrize("bank", BANKS)
+def test_a_debit_that_the_bank_never_got_is_rejected_after_three_days_and_not_earlier(bank: str) -> None:
+    async def story(world: World) -> None:
+        apply = await world.debit(bank)
+        await world.until("2026-04-05 16:29")
+        assert (await world.apply(apply.id)).status == ApplyStatus.INIT
+        assert await world.run("ApplyTimeoutReject") == 0
+        await world.until("2026-04-06 01:01")
+        gone = await world.apply(apply.id)
+        assert (gone.status, gone.reject_reason) == (ApplyStatus.REJECTED, "TIMEOUT")
+        assert [debit.reason for debit in await world.debits(bank)] == ["TIMEOUT"]
+        assert [one["detail"] for one in world.of_kind("notify", event="DEPOSIT_REJECT")] == ["TIMEOUT"]
+        late = await world.debit(bank, 1)
+        await world.until("2026-04-08 12:00")
+        assert world.collected() == [late.bank_ref_id] and await world.run("ApplyTimeoutReject") == 0
+        assert [one["ref"] for one in world.of_kind("bank.request", message="create_debit")] == [late.bank_ref_id]
+
+    play(story, start=EASTER, customers=2)
+
+
+@pytest.mark.parametrize("bank", BANKS)
+@pytest.mark.parametrize(("reason", "status"), [("", ApplyStatus.DONE), ("AC04", ApplyStatus.REJECTED)])
+def test_a_debit_that_the_bank_works_on_is_asked_for_each_day_and_ends_as_the_bank_says(
+    bank: str, reason: str, status: ApplyStatus
+) -> None:
+    async def story(world: World) -> None:
+        of = world.banks[bank].bank
+        of.fault("result_missing")
+        apply = await world.debit(bank)
+        await asyncio.sleep(30)
+        if reason:
+            of.close_account("c0")
+        await world.until("2026-03-16 00:59")
+        asked = len(world.of_kind("bank.request", message="query_debit"))
+        await world.until("2026-03-20 00:30")
+        assert len(world.of_kind("bank.request", message="query_debit")) == asked + 4  # Monday to Thursday
+        assert (await world.apply(apply.id)).status == ApplyStatus.INIT and len(world.alerts("EDDI-01")) == 1
+        assert of.publish((await world.apply(apply.id)).request_id)
+        await world.until("2026-03-20 01:10")
+        ended = await world.apply(apply.id)
+        assert (ended.status, ended.fail_code) == (status, reason)
+        assert await credited(world) == [0 if reason else 100_000]
+
+    play(story)
+
+
+@pytest.mark.parametrize("bank", BANKS)
+@pytest.mark.parametrize("processed", [True, False])
+def test_a_debit_that_the_bank_may_have_is_never_rejected_by_time(bank: str, processed: bool) -> None:
+    """It is sent on under its reference, and debited once."""
+    async def story(world: World) -> None:
+        fault = world.banks[bank].bank.fault("timeout", count=10**6, processed=processed)
+        apply = await world.debit(bank)
+        await world.until("2026-03-16 06:00")
+        assert await world.run("ApplyTimeoutReject") == 0
+        assert (await world.apply(apply.id)).status == ApplyStatus.INIT and await world.states(bank) == {"submitted": 1}
+        assert len(world.alerts("EDDI-01")) == 1
+        world.banks[bank].bank.clear(fault)
+        await world.until("2026-03-17 01:10")
+        assert (await world.apply(apply.id)).status == ApplyStatus.DONE and len(world.collected()) == 1
+
+    play(story)
+
+
+@pytest.mark.parametrize("late_ms", [0, 1])
+def test_of_a_sending_and_the_rejection_at_the_same_moment_one_is_written(late_ms: int) -> None:
+    """The opening of the session and the job fall together."""
+    async def story(world: World) -> None:
+        await world.until("2026-04-03 05:00")
+        apply = await world.debit("hase")
+        await world.until("2026-04-08 07:00")
+        await asyncio.sleep(late_ms / 1000)
+        rejected = await world.run("ApplyTimeoutReject")
+        await asyncio.sleep(1_200)
+        status = (await world.apply(apply.id)).status
+        assert status == (ApplyStatus.REJECTED if rejected else ApplyStatus.DONE)
+        assert len(world.collected()) == 1 - rejected and await credited(world) == [0 if rejected else 100_000]
+
+    play(story, start=EASTER, settings={"deposit.timeout_days.by_bank": {"hsbc_eddi": 5, "hase_eddi": 5}})
 
 
 def test_a_success_over_another_amount_is_not_credited_and_alarms() -> None:
