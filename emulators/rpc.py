@@ -1,8 +1,9 @@
 """SRPC as the simulation sees it: every call takes its documented time and may fail on command.
 
 Faults are named by the call (``risk_control.freeze``) or by a service (``risk_control``):
-``fail`` refuses definitely and does nothing; ``timeout_before`` is silence and nothing was done; ``timeout_after``
-is silence although it was done: the caller cannot tell the last two apart.
+``fail`` is an error that does definitely nothing; ``reject`` is the service's own no, a value (risk control's internal
+rule); ``timeout_before`` is silence and nothing was done; ``timeout_after`` is silence although it was done: the caller
+cannot tell the last two apart.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from core.errors import CallFailed, Misconfigured, OutcomeUnknown
+from core.errors import CallFailed, Code, Misconfigured, OutcomeUnknown, Refusal
 from emulators.streams import lognormal_parameters
 
 T = TypeVar("T")
-FAULTS = ("fail", "timeout_before", "timeout_after")
+FAULTS = ("fail", "reject", "timeout_before", "timeout_after")
+REJECTING = ("risk_control.freeze", "risk_control.deduct", "risk_control.add", "risk_control.add_held",
+             "risk_control.debit")
+"""Calls that a service may answer with a no of its own."""
 
 
 class SimulatedRpc:
@@ -34,6 +38,8 @@ class SimulatedRpc:
         """From now on ``share`` of the calls named ``call`` (or of that service) suffer ``kind``."""
         if kind not in FAULTS:
             raise Misconfigured(f"no rpc fault {kind!r}", remedy=f"one of {', '.join(FAULTS)}")
+        if kind == "reject" and call not in REJECTING:
+            raise Misconfigured(f"{call} is not rejected by a rule", remedy=f"one of {', '.join(REJECTING)}")
         self._faults[call] = (kind, share, rng)
 
     def clear(self, call: str) -> None:
@@ -57,6 +63,8 @@ class SimulatedRpc:
     async def _fail(self, kind: str, name: str, function: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
         if kind == "fail":
             raise CallFailed(f"{name} refused")
+        if kind == "reject":
+            return cast(T, Refusal(Code.FORBIDDEN, "refused by an internal rule"))
         if kind == "timeout_after":
             await function(*args, **kwargs)
         await asyncio.sleep(self._timeout)

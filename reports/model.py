@@ -21,6 +21,8 @@ import orjson
 from core.clock import US_PER_MS, US_PER_S
 from core.errors import Misconfigured
 from core.trace import Event
+from reports.quantiles import percentile as percentile
+from reports.stages import DepositStages
 
 T = TypeVar("T")
 Data = dict[str, Any]
@@ -37,14 +39,6 @@ WIDTHS_S = (60, 300, 900, 3_600, 14_400, 86_400)
 _HKT_US = 8 * 3_600 * US_PER_S
 _FIELDS = 5
 _HOP_FIELDS = 5
-
-
-def percentile(ordered: array[int] | list[int], share: float) -> int:
-    """Nearest-rank percentile of sorted values: the smallest that at least ``share`` of them do not exceed."""
-    if not ordered:
-        raise ValueError("no values")
-    rank = -(-len(ordered) * round(share * 1_000_000) // 1_000_000)
-    return ordered[max(rank, 1) - 1]
 
 
 class Latency(NamedTuple):
@@ -317,6 +311,7 @@ class RunModel:
         self.notices: Counter[str] = Counter()
         self.core: Kept[tuple[int, str, str]] = Kept()
         self.calendar: Kept[tuple[int, str]] = Kept()
+        self.stages = DepositStages()
         self._words: dict[str, int] = {"": 0}
         self._texts: list[str] = [""]
         self._wishes: dict[str, tuple[int, str]] = {}
@@ -355,6 +350,7 @@ class RunModel:
         reader = self._readers.get(kind)
         if reader is not None:
             reader(event)
+        self.stages(event)
 
     # --- Procedures ---------------------------------------------------------------------------------------------
 

@@ -16,10 +16,12 @@ from scenarios.schema import (
     AlertsExpected,
     AnyExpected,
     ApplicationsExpected,
+    AuthorisationsExpected,
     BalanceExpected,
     BankEffectsExpected,
     ConnectionsExpected,
     Counted,
+    DebitsExpected,
     DepositsExpected,
     EntriesExpected,
     JobsExpected,
@@ -27,6 +29,7 @@ from scenarios.schema import (
     Limits,
     LoggedExpected,
     MatchesExpected,
+    MomentExpected,
     NoticesExpected,
     ProcedureExpected,
     Quantity,
@@ -79,8 +82,11 @@ class Facts(Protocol):
     def tasks(self, status: str | None, channel: str | None, customer: str | int | None) -> int:
         """Withdrawal tasks by status name."""
 
-    def latency_ms(self, channel: str, quantile: float) -> float | None:
-        """The quantile (0..1) of a latency channel, or None if nothing ended there."""
+    def latency_ms(self, channel: str, quantile: float, stage: str | None) -> float | None:
+        """The quantile (0..1) of a latency channel, or of a stage of its deposits; None if nothing ended there."""
+
+    def moment_ms(self, target: Target, what: str) -> int | None:
+        """When something of a deposit appeared (`scenarios.schema.MomentExpected`), or None if it did not."""
 
     def history(self, target: Target) -> Sequence[Step] | None:
         """The Flow records of the target's Procedure in order; None if there is no such Procedure."""
@@ -105,6 +111,12 @@ class Facts(Protocol):
 
     def matches(self, bank: str, tier: str | None) -> int:
         """Applications that have found their entry, by tier: AUTO by a round, else by a person."""
+
+    def debits(self, channel: str, state: str | None) -> int:
+        """Direct debits by state."""
+
+    def authorisations(self, channel: str, status: str | None) -> int:
+        """Direct-debit authorisations that moved, by status name."""
 
     def reminders(self, bank: str) -> int:
         """Entries that operations were reminded of."""
@@ -234,6 +246,17 @@ def _(expected: MatchesExpected, facts: Facts) -> list[_Compared]:
 
 
 @_compare.register
+def _(expected: DebitsExpected, facts: Facts) -> list[_Compared]:
+    return _counted(expected, facts.debits(expected.channel, expected.state), facts.debits(expected.channel, None))
+
+
+@_compare.register
+def _(expected: AuthorisationsExpected, facts: Facts) -> list[_Compared]:
+    found = facts.authorisations(expected.channel, expected.status)
+    return _counted(expected, found, facts.authorisations(expected.channel, None))
+
+
+@_compare.register
 def _(expected: RemindersExpected, facts: Facts) -> list[_Compared]:
     return _counted(expected, facts.reminders(expected.bank), facts.kept(expected.bank, None))
 
@@ -274,9 +297,18 @@ def _(expected: RefusalsExpected, facts: Facts) -> list[_Compared]:
 def _(expected: LatencyExpected, facts: Facts) -> list[_Compared]:
     quantiles = (("p50", 0.5, expected.p50), ("p95", 0.95, expected.p95), ("p99", 0.99, expected.p99))
     return [
-        _within(f"{word} {bound}", limit, facts.latency_ms(expected.channel, quantile))
+        _within(f"{word} {bound}", limit, facts.latency_ms(expected.channel, quantile, expected.stage))
         for word, quantile, limits in quantiles if limits is not None
         for bound, limit in (("at least", limits.at_least), ("at most", limits.at_most)) if limit is not None]
+
+
+@_compare.register
+def _(expected: MomentExpected, facts: Facts) -> list[_Compared]:
+    found = facts.moment_ms(expected.of, expected.what)
+    bounds = (("not before", expected.not_before), ("by", expected.by))
+    return [_Compared(found is not None and (found >= bound if word == "not before" else found <= bound),
+                      f"expected {word} {show_time(bound)}, found {'never' if found is None else show_time(found)}")
+            for word, bound in bounds if bound is not None]
 
 
 def _within(word: str, bound_ms: int, found_ms: float | None) -> _Compared:
@@ -367,7 +399,7 @@ def sentence(expected: AnyExpected) -> str:
 def _short(key: str, value: object) -> str:
     if isinstance(value, int) and key in Balance._fields:
         return show(value)
-    if isinstance(value, int) and key == "ended_by":
+    if isinstance(value, int) and key in ("ended_by", "by", "not_before"):
         return show_time(value)
     if isinstance(value, Limits):
         bounds = (("at least", value.at_least), ("at most", value.at_most))

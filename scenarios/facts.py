@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from core.banks.edda import CHANNELS
+from core.clock import US_PER_MS
 from core.trace import Event
 from scenarios.expectations import Balance, Step
 from scenarios.schema import ENDED, OPEN, Target
@@ -14,7 +16,7 @@ from scenarios.schema import ENDED, OPEN, Target
 Who = str | int
 
 
-INSTRUCTIONS = ("deposit", "withdraw")
+INSTRUCTIONS = ("deposit", "withdraw", "create_debit")
 """Messages to a bank that order it to move money, whichever bank it is."""
 SYSTEM = "system"
 """Who moves a Procedure when no person does."""
@@ -49,9 +51,12 @@ class RunFacts:
 
     def __init__(
         self, followed: frozenset[int], uid_of: Callable[[Who], int], balance: Callable[[Who, str], Balance],
-        quantile_ms: Callable[[str, float], float | None],
+        quantile_ms: Callable[[str, float, str | None], float | None],
+        moment_us: Callable[[int, str], int] = lambda _apply, _what: -1,
     ) -> None:
+        """``moment_us``: when something of an Apply appeared, epoch microseconds; -1 for never."""
         self._followed, self._uid_of, self._balance, self._quantile = followed, uid_of, balance, quantile_ms
+        self._moment_us = moment_us
         self._procedures: dict[str, dict[int, _Flow]] = {"cash_deposit": {}, "cash_withdraw": {}}
         self._wishes: dict[str, dict[int, _Wish]] = {"apply": {}, "task": {}}
         self._wished: dict[tuple[str, int], list[int]] = {}
@@ -66,6 +71,8 @@ class RunFacts:
         self._matched: dict[int, int] = {}  # Apply -> entry
         self._tiers: dict[int, tuple[str, str]] = {}  # Apply -> (bank, tier)
         self._reminded: dict[int, str] = {}  # entry -> bank
+        self._debits: dict[tuple[str, int], str] = {}  # (bank, debit) -> state
+        self._authorisations: dict[tuple[str, int], str] = {}  # (bank, authorisation) -> status
         self._log: Counter[str] = Counter()
         self._foreign: Counter[tuple[int, str]] = Counter()
         self._alerts: Counter[tuple[str, str, str]] = Counter()
@@ -80,7 +87,8 @@ class RunFacts:
             "alert": self._on_alert, "job": self._on_job, "notify": self._on_notify, "refused": self._on_refused,
             "bank.book": self._on_book, "posting": self._on_posting, "bank.request": self._on_request,
             "bank.line": self._on_line, "recovery": self._on_recovery, "statement": self._on_statement,
-            "match": self._on_match, "reminder": self._on_reminder, "log": self._on_log}
+            "match": self._on_match, "reminder": self._on_reminder, "log": self._on_log,
+            "debit": self._on_debit, "edda": self._on_edda}
 
     def __call__(self, event: Event) -> None:
         reader = self._readers.get(event[2])
@@ -165,6 +173,12 @@ class RunFacts:
     def _on_reminder(self, event: Event) -> None:
         self._reminded[event[4]["flow"]] = event[4]["bank"]
 
+    def _on_debit(self, event: Event) -> None:
+        self._debits[event[4]["bank"], event[4]["debit"]] = event[4]["state"]
+
+    def _on_edda(self, event: Event) -> None:
+        self._authorisations[event[4]["bank"], event[4]["id"]] = event[4]["status"]
+
     def _on_log(self, event: Event) -> None:
         self._log[event[4]["text"]] += 1
 
@@ -208,8 +222,19 @@ class RunFacts:
         return sum(status in (None, wish.status) and channel in (None, wish.channel) and uid in (None, wish.uid)
                    for wish in self._wishes[kind].values())
 
-    def latency_ms(self, channel: str, quantile: float) -> float | None:
-        return self._quantile(channel, quantile)
+    def latency_ms(self, channel: str, quantile: float, stage: str | None) -> float | None:
+        return self._quantile(channel, quantile, stage)
+
+    def moment_ms(self, target: Target, what: str) -> int | None:
+        found = self.wish(target)
+        at_us = -1 if found is None else self._moment_us(found[0], what)
+        return None if at_us < 0 else at_us // US_PER_MS
+
+    def debits(self, channel: str, state: str | None) -> int:
+        return _of_bank(self._debits, channel, state)
+
+    def authorisations(self, channel: str, status: str | None) -> int:
+        return _of_bank(self._authorisations, channel, status)
 
     def wish(self, target: Target) -> tuple[int, _Wish] | None:
         """(id, record) of the n-th Apply or Task of a customer."""
@@ -327,6 +352,10 @@ class RunFacts:
 
     def refusals(self, operation: str | None, code: str | None) -> int:
         return sum(n for (a, b), n in self._refusals.items() if operation in (None, a) and code in (None, b))
+
+
+def _of_bank(found: dict[tuple[str, int], str], channel: str, wanted: str | None) -> int:
+    return sum(CHANNELS[bank] == channel and wanted in (None, at) for (bank, _), at in found.items())
 
 
 def _in_state(label: str, wanted: str | None) -> bool:

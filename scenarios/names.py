@@ -17,6 +17,7 @@ from emulators.bst.faults import FAULTS as SOCKET_FAULTS
 from emulators.bst.faults import NAMES as SOCKET_MESSAGES
 from emulators.faults import FaultKind
 from emulators.rpc import FAULTS as RPC_FAULTS
+from emulators.rpc import REJECTING
 from scenarios.banks import AIRSTAR, DIRECT_DEBIT, KILL_POINTS, SOCKET_BANKS, STATEMENT_BANKS, WHOLE_LINES, faults_of
 from scenarios.banks.edda import REPORT_FAULTS
 from scenarios.runbook import actions
@@ -65,7 +66,7 @@ def _faults() -> dict[str, dict[str, Parameter]]:
     for channel in DIRECT_DEBIT:
         found |= {f"{channel}.{name}": _fault_parameters(kind) for name, kind in faults_of(channel).items()}
     for failure in RPC_FAULTS:
-        found[f"rpc.{failure}"] = {"call": Parameter("text", True, CALLS)}
+        found[f"rpc.{failure}"] = {"call": Parameter("text", True, REJECTING if failure == "reject" else CALLS)}
     found["core.kill"] = {"at": Parameter("text", True, tuple(KILL_POINTS)),
                           "restart_after": Parameter("duration", True)}
     found["job.stop"] = {"job": Parameter("text", True, JOBS)}
@@ -106,7 +107,7 @@ def names() -> Names:
         unaimed=(*(f"{bank}.{name}" for bank in SOCKET_BANKS for name in WHOLE_LINES),
                  *(f"{bank}.{name}" for bank, of in STATEMENT_BANKS.items() for name in of.unaimed),
                  *(f"hsbc_eddi.{name}" for name in REPORT_FAULTS)),
-        statement_banks=tuple(STATEMENT_BANKS), entry_states=STATUS_NAMES,
+        statement_banks=tuple(STATEMENT_BANKS), entry_states=STATUS_NAMES, debit_channels=tuple(DIRECT_DEBIT),
         deposit_states=tuple(state.label for state in DEPOSIT.states),
         withdrawal_states=tuple(state.label for state in WITHDRAW.states), jobs=JOBS,
         alert_rules=tuple(RULES), reasons=tuple(sorted({*REASONS.values(), "INSUFFICIENT_BALANCE", "USER_CANCEL",

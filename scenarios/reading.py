@@ -31,13 +31,16 @@ from scenarios.schema import (
     Context,
     Deposits,
     Flow,
+    MomentExpected,
     Movement,
     Names,
     Parameter,
     ProcedureExpected,
     Recorded,
+    RecordedAuthorisation,
     RecordedDeposit,
     RecordedIn,
+    RecordedWithdrawal,
     Scenario,
     SendingsExpected,
     Target,
@@ -650,7 +653,7 @@ def _movements(scenario: Scenario) -> Iterator[tuple[KeyPath, str, Movement]]:
                 path: KeyPath = ("workload", index, "recorded", number)
                 if isinstance(record, RecordedDeposit):
                     yield (*path, "deposit"), "deposit", record.deposit
-                else:
+                elif isinstance(record, RecordedWithdrawal):
                     yield (*path, "withdraw"), "withdrawal", record.withdraw
 
 
@@ -671,6 +674,19 @@ def _check_movements(scenario: Scenario, names: Names, document: Document) -> No
                             f"it takes {', '.join(names.markets[movement.market])}")
         elif names.home_market(movement.ccy) is None:
             document.report((*path, "ccy"), f"no market takes {movement.ccy}", "choose another currency")
+
+
+def _check_authorisations(scenario: Scenario, names: Names, document: Document) -> None:
+    cards = {customer.id: customer.cards for customer in scenario.customers}
+    for index, entry in enumerate(scenario.workload):
+        for number, record in enumerate(entry.recorded if isinstance(entry, Recorded) else ()):
+            if isinstance(record, RecordedAuthorisation):
+                wish = record.authorise
+                bank = names.deposit_channels[wish.channel]
+                if isinstance(wish.customer, str) and bank not in cards[wish.customer]:
+                    document.report(("workload", index, "recorded", number, "authorise", "customer"),
+                                    f"{wish.customer} has no card at {bank}",
+                                    f"add cards: [{bank}] and mandate: INIT to the customer")
 
 
 def _check_faults(scenario: Scenario, names: Names, document: Document) -> None:
@@ -705,7 +721,7 @@ def _targets(scenario: Scenario) -> Iterator[tuple[KeyPath, Target]]:
         if action.on is not None:
             yield ("staff", "actions", index, "on"), action.on
     for index, expectation in enumerate(scenario.expect):
-        if isinstance(expectation, ProcedureExpected | BankEffectsExpected | SendingsExpected):
+        if isinstance(expectation, ProcedureExpected | BankEffectsExpected | SendingsExpected | MomentExpected):
             yield ("expect", index, "of"), expectation.of
 
 
@@ -733,8 +749,8 @@ def _check_states(scenario: Scenario, names: Names, document: Document) -> None:
                     document.report(place, f"a {expected.of.kind} is never in {state}", nearest(state, known))
 
 
-_CHECKS = (_check_settings, _check_ids, _check_flows, _check_movements, _check_faults, _check_actions, _check_targets,
-           _check_states)
+_CHECKS = (_check_settings, _check_ids, _check_flows, _check_movements, _check_authorisations, _check_faults,
+           _check_actions, _check_targets, _check_states)
 
 
 # --- JSON Schema ----------------------------------------------------------------------------------------------------

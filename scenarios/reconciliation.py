@@ -119,7 +119,7 @@ async def _databases(world: World) -> list[Finding]:
 
 
 def _deposits(world: World) -> Iterator[Finding]:
-    applied = (one for bank in world.bst for one in world.facts.applied(bank))
+    applied = (one for bank in (*world.bst, *world.debiting) for one in world.facts.applied(bank))
     for apply_id, status, ref, procedure, money in applied:
         done = world.facts.effects(ref)
         kept = "collect" in done and "refund_collect" not in done

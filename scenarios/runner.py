@@ -33,6 +33,8 @@ from core.trace import Trace
 from emulators.guard import determinism_guard
 from emulators.loop import LoopClock, SimLoop
 from reports.model import RunModel
+from reports.quantiles import percentile
+from reports.stages import report_stages
 from scenarios.banks import Places
 from scenarios.expectations import Balance, evaluate
 from scenarios.facts import RunFacts
@@ -120,7 +122,8 @@ class Run:
         world = World(self.scenario, self._names, self.loop, self.trace, self.clock, self._places)
         self.facts = world.facts = RunFacts(
             frozenset(customer.uid for customer in world.customers[: len(self.scenario.customers)]), world.uid_of,
-            lambda customer, ccy: self._balances[world.customers[_place(world, customer)].index, ccy], self._quantile)
+            lambda customer, ccy: self._balances[world.customers[_place(world, customer)].index, ccy], self._quantile,
+            self._moment_us)
         self.trace.subscribe(self.facts)
         self.trace.subscribe(world.staff())
         if self._progress is not None:
@@ -181,7 +184,14 @@ class Run:
         return {"phase": phase, "scenario": self.scenario.name, "seed": self.scenario.seed,
                 "virtual_start_ms": self.scenario.start, "virtual_end_ms": self.scenario.end}
 
-    def _quantile(self, channel: str, share: float) -> float | None:
+    def _moment_us(self, apply_id: int, what: str) -> int:
+        way = self.model.stages.ways.get(apply_id)
+        return -1 if way is None else int(getattr(way, what))
+
+    def _quantile(self, channel: str, share: float, stage: str | None = None) -> float | None:
+        if stage is not None:
+            taken = self.model.stages.samples().get(channel.removesuffix(" deposit"), {}).get(stage)
+            return percentile(taken, share) / US_PER_MS if taken else None
         found = next((one for one in self.model.latencies() if one.channel == channel), None)
         return found.seconds(share) * MS_PER_S if found is not None else None
 
@@ -200,7 +210,8 @@ class Run:
             "invariants": {"checked": {name: self.invariants.checked[name] for name in INVARIANTS},
                            "violations": [violation.as_dict() for violation in self.invariants.violations]},
             "expectations": list(evaluate(self.scenario.expect, self.facts)),
-            "latency": self._latencies(), "ledger": self._ledger(),
+            "latency": self._latencies(), "stages": report_stages(self.model.stages, world.settings),
+            "ledger": self._ledger(),
             "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             "settings": self._settings(world), "command": self._command,
         }

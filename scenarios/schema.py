@@ -38,7 +38,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from core.clock import HKT, MS_PER_DAY, epoch_ms, show_time, yyyymmdd
-from core.domain import ApplyStatus, JobState, MandateStatus, Role, TaskStatus
+from core.domain import ApplyStatus, DebitState, EddaStatus, JobState, MandateStatus, Role, TaskStatus
 from core.domain import Market as TradedMarket
 from core.errors import Code
 from core.money import MINOR_PER_MAJOR, Currency
@@ -101,6 +101,8 @@ class Names:
     """Banks that are reached over a primary and a backup exit server."""
     entry_states: tuple[str, ...] = ()
     """Statuses of a statement entry (gaps.md B-02); empty: any word."""
+    debit_channels: tuple[str, ...] = ()
+    """Deposit channels by direct debit."""
     unaimed: tuple[str, ...] = ()
     """Faults that strike whole lines: neither one customer's nor one direction's."""
     bank_operations: tuple[str, ...] = ("collect", "pay", "refund_collect", "return_pay")
@@ -112,6 +114,8 @@ class Names:
     currencies: tuple[str, ...] = tuple(Currency)
     roles: tuple[str, ...] = tuple(Role)
     mandates: tuple[str, ...] = tuple(status.name for status in MandateStatus)
+    debit_states: tuple[str, ...] = tuple(state.value for state in DebitState)
+    authorisation_states: tuple[str, ...] = tuple(status.name for status in EddaStatus)
     application_states: tuple[str, ...] = tuple(status.name for status in ApplyStatus)
     task_states: tuple[str, ...] = tuple(status.name for status in TaskStatus)
     job_states: tuple[str, ...] = tuple(state.name for state in JobState)
@@ -442,6 +446,11 @@ ExitServerBank = Annotated[
     str, _name("exit_server_banks", "bank with exit servers"), _named("exit_server_banks")]
 StatementBank = Annotated[
     str, _name("statement_banks", "bank whose statements are collected"), _named("statement_banks")]
+DebitChannel = Annotated[
+    str, _name("debit_channels", "channel of direct debits"), _named("debit_channels")]
+DebitStateName = Annotated[str, _name("debit_states", "state of a direct debit"), _named("debit_states")]
+AuthorisationState = Annotated[
+    str, _name("authorisation_states", "status of an authorisation"), _named("authorisation_states")]
 EntryState = Annotated[str, _name("entry_states", "status of a statement entry"), _named("entry_states")]
 JobName = Annotated[str, _name("jobs", "job"), _named("jobs")]
 JobStateName = Annotated[str, _name("job_states", "job state"), _named("job_states")]
@@ -465,6 +474,7 @@ Customer = Annotated[str | int, PlainValidator(_customer), WithJsonSchema({"anyO
 Identifier = Annotated[str, PlainValidator(_identifier), WithJsonSchema({"type": "string", "pattern": _TEXT_ID})]
 
 By = Literal["app", "bank"]
+Stage = Literal["transfer", "retrieval", "matching", "crediting"]
 CcyShares = Annotated[dict[Ccy, Share], Field(min_length=1), AfterValidator(_shares)]
 MarketShares = Annotated[dict[Market, Share], Field(min_length=1), AfterValidator(_shares)]
 ByShares = Annotated[dict[By, Share], Field(min_length=1), AfterValidator(_shares)]
@@ -512,7 +522,7 @@ class Holding(Strict):
 class Population(Strict):
     """Customers drawn at random. ``cards``: share of them with a card at a bank. ``at_bank``: what lies at each bank
     where the customer has a card. ``mandate``: the authorization at each of them; at CMB and CMBC OPEN is signed, all
-    else not signed."""
+    else not signed; for direct debits OPEN, SUSPENDED and CLOSED are, and all else means that there is none."""
 
     customers: int = Field(ge=1, le=MAX_CUSTOMERS)
     balances: dict[Ccy, Holding] = {}
@@ -639,6 +649,20 @@ class RecordedWithdrawal(Strict):
     withdraw: Movement
 
 
+class Authorisation(Strict):
+    """A customer without an authorisation for direct debits asks for one in the App."""
+
+    customer: Customer
+    channel: DebitChannel
+
+
+class RecordedAuthorisation(Strict):
+    """An authorisation asked for at a moment."""
+
+    at: Moment
+    authorise: Authorisation
+
+
 class Deposits(Strict):
     """``- deposits: {…}``."""
 
@@ -663,8 +687,9 @@ def _one_of(*keys: str) -> Discriminator:
 
 
 Record = Annotated[
-    Annotated[RecordedDeposit, Tag("<deposit>")] | Annotated[RecordedWithdrawal, Tag("<withdraw>")],
-    _one_of("deposit", "withdraw"),
+    Annotated[RecordedDeposit, Tag("<deposit>")] | Annotated[RecordedWithdrawal, Tag("<withdraw>")]
+    | Annotated[RecordedAuthorisation, Tag("<authorise>")],
+    _one_of("deposit", "withdraw", "authorise"),
 ]
 
 
@@ -939,6 +964,22 @@ class MatchesExpected(Counted):
     tier: Literal["AUTO", "ASSISTED", "MANUAL"] | None = None
 
 
+class DebitsExpected(Counted):
+    """How many direct debits of a channel are in a state; a percentage is of all of the channel."""
+
+    that: Literal["debits"]
+    channel: DebitChannel
+    state: DebitStateName | None = None
+
+
+class AuthorisationsExpected(Counted):
+    """How many direct-debit authorisations of a channel, of those that moved in the run, have a status at its end."""
+
+    that: Literal["authorisations"]
+    channel: DebitChannel
+    status: AuthorisationState | None = None
+
+
 class RemindersExpected(Counted):
     """How many statement entries operations were reminded of, once or more often; a percentage is of all entries."""
 
@@ -1001,10 +1042,12 @@ class Limits(Strict):
 
 
 class LatencyExpected(Strict):
-    """Quantiles of the time from the customer's request to the end."""
+    """Quantiles of the time from the customer's request to the end; of a deposit also of one of its stages (as
+    `reports.stages` divides it: transfer, retrieval, matching, crediting)."""
 
     that: Literal["latency"]
     channel: LatencyChannel
+    stage: Stage | None = None
     p50: Limits | None = None
     p95: Limits | None = None
     p99: Limits | None = None
@@ -1014,6 +1057,8 @@ class LatencyExpected(Strict):
     def _bounded(self) -> LatencyExpected:
         if self.p50 is self.p95 is self.p99 is None:
             raise wrong("nothing is expected here", "add p50, p95 or p99 with at_most")
+        if self.stage is not None and not self.channel.endswith(" deposit"):
+            raise wrong("stages are those of deposits", "remove 'stage'")
         return self
 
 
@@ -1043,6 +1088,27 @@ class ProcedureExpected(Strict):
         return self
 
 
+class MomentExpected(Strict):
+    """When something appeared somewhere: a deposit's application (wished), our instruction on the bank's line (sent),
+    the movement in the bank's book (booked), the statement or the result with us (known), their match (matched), the
+    credit (credited)."""
+
+    that: Literal["moment"]
+    of: Target
+    what: Literal["wished", "sent", "booked", "known", "matched", "credited"]
+    not_before: Moment | None = None
+    by: Moment | None = None
+    why: str = ""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> MomentExpected:
+        if self.not_before is self.by is None:
+            raise wrong("nothing is expected here", "add not_before or by")
+        if self.of.kind != "deposit":
+            raise wrong("moments are of deposits", "write of: {customer: …, deposit: 1}")
+        return self
+
+
 class BalanceExpected(Strict):
     """A customer's money: at the broker (available, frozen, in transit) and at the banks (all of them together)."""
 
@@ -1065,9 +1131,10 @@ class BalanceExpected(Strict):
 CountExpected = (
     DepositsExpected | WithdrawalsExpected | ApplicationsExpected | TasksExpected | BankEffectsExpected
     | SendingsExpected | ConnectionsExpected | RecoveredExpected | EntriesExpected | MatchesExpected
-    | RemindersExpected | LoggedExpected | AlertsExpected | JobsExpected | NoticesExpected | RefusalsExpected
+    | DebitsExpected | AuthorisationsExpected | RemindersExpected | LoggedExpected | AlertsExpected | JobsExpected
+    | NoticesExpected | RefusalsExpected
 )
-AnyExpected = CountExpected | LatencyExpected | ProcedureExpected | BalanceExpected
+AnyExpected = CountExpected | LatencyExpected | ProcedureExpected | MomentExpected | BalanceExpected
 Expectation = Annotated[AnyExpected, Field(discriminator="that")]
 
 # --- The file -------------------------------------------------------------------------------------------------------

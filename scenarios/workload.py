@@ -24,6 +24,7 @@ from scenarios.schema import (
     Flow,
     Names,
     Recorded,
+    RecordedAuthorisation,
     RecordedDeposit,
     Scenario,
     Withdrawals,
@@ -103,6 +104,12 @@ def arrivals(scenario: Scenario, customers: Sequence[Customer], names: Names, st
     return heapq.merge(*sources, key=lambda arrival: (arrival.at_us, arrival.entry))
 
 
+def authorisations(scenario: Scenario) -> Iterator[RecordedAuthorisation]:
+    """What customers authorise in the run."""
+    return (record for item in scenario.workload if isinstance(item, Recorded) for record in item.recorded
+            if isinstance(record, RecordedAuthorisation))
+
+
 def _label(kind: str, flow: Flow, channel: str, drawn: dict[str, int]) -> str:
     """The name of a flow's streams: its own, or kind, channel and number among those alike; never its place."""
     if flow.name:
@@ -116,6 +123,8 @@ def _recorded(item: Recorded, entry: int, scenario: Scenario, names: Names) -> l
     places = {customer.id: index for index, customer in enumerate(scenario.customers)}
     result = []
     for record in item.recorded:
+        if isinstance(record, RecordedAuthorisation):
+            continue  # moves no money
         kind: Kind = "deposit" if isinstance(record, RecordedDeposit) else "withdraw"
         movement = record.deposit if isinstance(record, RecordedDeposit) else record.withdraw
         market = movement.market or names.home_market(movement.ccy) or ""

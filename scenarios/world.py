@@ -51,9 +51,9 @@ from scenarios.expectations import Balance
 from scenarios.facts import RunFacts
 from scenarios.population import BankCard, Customer, banks_of, build, deposit_banks_of, index_of
 from scenarios.runbook import carry_out, match_application
-from scenarios.schema import Action, Fault, Names, Scenario
+from scenarios.schema import Action, Authorisation, Fault, Names, Scenario
 from scenarios.transfers import Transfers
-from scenarios.workload import Arrival, arrivals
+from scenarios.workload import Arrival, arrivals, authorisations
 
 PATIENCE_S = 1.0
 """How soon people try again when the core does not answer."""
@@ -202,6 +202,8 @@ class World:
             self._at(fault.at, self._inject, fault)
         for action in self.scenario.staff.actions:
             self._at(action.at, self._act, action)
+        for record in authorisations(self.scenario):
+            self._at(record.at, self._authorise, record.authorise)
         self.loop.env.process(self._customers(arrivals(self.scenario, self.customers, self.names, self.streams)))
         await asyncio.sleep((self.scenario.end - self.scenario.start) / 1000)
 
@@ -246,6 +248,20 @@ class World:
             self.trace.emit("refused", f"U{customer.uid}", {
                 "operation": "SubmitDeposit", "code": refused.code.name, "detail": refused.detail,
                 "operator": f"user_{customer.uid}"})
+
+    def _authorise(self, wish: Authorisation) -> None:
+        """A customer authorises us in the App to debit his account."""
+        customer, bank = self.customers[index_of(wish.customer, self.scenario)], self.debiting[wish.channel]
+
+        async def begin(core: Core) -> None:
+            made = await core.direct_debit.banks[bank.of].authorisations.begin(
+                customer.uid, self.card_id(customer, bank.name), bank.debtor(customer))
+            if isinstance(made, Refusal):
+                self.trace.emit("refused", f"U{customer.uid}", {
+                    "operation": "Authorise", "code": made.code.name, "detail": made.detail,
+                    "operator": f"user_{customer.uid}"})
+
+        self._during(begin)
 
     async def _withdraw(self, core: Core, arrival: Arrival) -> None:
         customer = self.customers[arrival.customer]

@@ -13,6 +13,7 @@ Rules for both:
 * The checks of a debit have one order: door, form, reference, session, sequence, mandate, account, limit. What only a
   mandate, an account or a balance decides is checked again when the result is due, and the money moves then.
 * Three numbers are drawn for every debit, so that a fault on one does not change the others.
+* What the back office decides by hand stands: a decision or a result that was due later does not come any more.
 """
 
 from __future__ import annotations
@@ -82,18 +83,21 @@ def every_day(ms: int) -> int:
 
 
 class EddaBank:
-    """``bank``: hsbc or hase. ``next_business_day(ms)``: midnight of the business day after the day of a moment."""
+    """``bank``: hsbc or hase. ``next_business_day(ms)``: midnight of the business day after the day of a moment.
+    ``door_us``: the clock by which the door counts requests, where that is not the bank's: that of its clients."""
 
     def __init__(
         self, bank: str, loop: asyncio.AbstractEventLoop, clock: Clock, streams: Callable[[str], random.Random],
         trace: Trace, settings: Mapping[str, Any], *, is_open: Callable[[int], bool] = always,
         in_maintenance: Callable[[int], bool] = never, next_business_day: Callable[[int], int] = every_day,
+        door_us: Callable[[], int] | None = None,
     ) -> None:
         self.bank, self.channel = bank, f"{bank}_eddi"
         self.values = BankValues.of(settings, bank)
         self.book = Book()
         self.files = MemoryFiles(clock, self.values.report_folder)
         self._clock, self._emit, self._after_us = clock, trace.emit, timer_of(loop)
+        self._door_us = door_us or clock.now_us
         self._is_open, self._in_maintenance, self._next_day = is_open, in_maintenance, next_business_day
         self._draw = streams(f"{self.channel}.results").random
         self._draw_decision = streams(f"{self.channel}.decisions").random
@@ -136,15 +140,15 @@ class EddaBank:
 
     def _door(self, work_us: int) -> str | None:
         """The rule of the door: why a request is not let in, or None."""
-        now_ms, now_us = self._clock.now_ms(), self._clock.now_us()
-        if self._in_maintenance(now_ms):
+        now_us = self._door_us()
+        if self._in_maintenance(self._clock.now_ms()):
             return "MAINTENANCE"
         if IN_ORDER[self.bank]:
             if now_us < self._busy_until_us:
                 return "EDDI_BUSY"
             self._busy_until_us = now_us + work_us
             return None
-        second = now_ms // MS_PER_S
+        second = now_us // US_PER_S
         self._second, self._in_second = second, self._in_second + 1 if second == self._second else 1
         self.most_in_a_second = max(self.most_in_a_second, self._in_second)
         return "EDDI_RATE" if self._in_second > self.values.rate else None
@@ -165,7 +169,7 @@ class EddaBank:
         for fault in self._faults.strike(Strikes.REPLY, message, names, customer) if self._faults else ():
             if fault.name == "slow":
                 handled = handled._replace(delay_us=handled.delay_us + round(fault.params["delay_s"] * US_PER_S))
-                self._busy_until_us = max(self._busy_until_us, self._clock.now_us() + handled.delay_us)
+                self._busy_until_us = max(self._busy_until_us, self._door_us() + handled.delay_us)
             elif fault.name == "bad_signature":
                 handled = handled._replace(forged=True)
             elif fault.name == "timeout":
@@ -265,7 +269,11 @@ class EddaBank:
     def _decide(self, one: Authorisation, u: float) -> None:
         if one.status is not PENDING:
             return  # decided by hand meanwhile
-        if one.debtor is None or u < self.values.reject_share:
+        names, customer = [one.id, one.reference], one.debtor.id if one.debtor is not None else ""
+        struck = self._faults.strike(Strikes.DECISION, "create_authorisation", names, customer) if self._faults else []
+        if struck:
+            self._move(one, REJECTED, struck[-1].params["reason"])
+        elif one.debtor is None or u < self.values.reject_share:
             self._move(one, REJECTED, "AC01")
         elif one.debtor.closed:
             self._move(one, REJECTED, "AC04")
@@ -376,6 +384,8 @@ class EddaBank:
 
     def _settle(self, debit: Debit, plan: Plan) -> None:
         """The result is there: the money moves, or a reason why it does not."""
+        if debit.truth is not PROCESSING:
+            return  # decided by hand meanwhile
         reason = plan.reason or self._collect(debit)
         debit.truth, debit.reason = (FAILED, reason) if reason else (SUCCESS, "")
         debit.settled_ms = self._clock.now_ms()
@@ -395,6 +405,16 @@ class EddaBank:
             return "AM04"
         self._tell("collect", debit)
         return ""
+
+    def decide(self, ident: str, reason: str = "") -> str:
+        """The back office ends a debit now: collects it, or lets it fail with a reason; it shows at once. Gives the
+        reason for which it has failed, "" if it is collected; `InvariantBroken` if its result was there before."""
+        debit = self._debits[ident]
+        if debit.truth is not PROCESSING:
+            raise InvariantBroken(f"{ident} is {debit.truth} already")
+        debit.shown = True
+        self._settle(debit, Plan(0, reason))
+        return debit.reason
 
     def give_back(self, ident: str) -> bool:
         """A collected debit is returned to the customer; False if it was not collected, or was returned before."""
@@ -428,6 +448,22 @@ class EddaBank:
             return Truth("NOT_RECEIVED", "", reference)
         status = {PROCESSING: "PENDING", SUCCESS: "PAID", FAILED: "NOT_PAID", RETURNED: "REFUNDED"}[found.truth]
         return Truth(status, found.id, found.reference, found.settled_ms)
+
+    def debtors(self) -> list[Debtor]:
+        """All debtors, in the order in which they came."""
+        return list(self._debtors.values())
+
+    def authorisations(self) -> list[Authorisation]:
+        """All authorisations, oldest first."""
+        return list(self._authorisations.values())
+
+    def debits(self) -> list[Debit]:
+        """All debits, oldest first."""
+        return list(self._debits.values())
+
+    def faults_shown(self) -> list[dict[str, Any]]:
+        """Faults in force or announced, for people."""
+        return self._faults.shown()
 
     def publish(self, ident: str) -> bool:
         """Show what became of a debit; False if that is not known yet."""

@@ -32,6 +32,7 @@ class Strikes(Enum):
 
     ARRIVAL = "before the bank looks at a message"
     REPLY = "after the bank has acted, on the way back"
+    DECISION = "when an authorisation is decided on"
     DEBIT = "when a debit is accepted"
     REPORT = "when the report is written"
 
@@ -65,6 +66,9 @@ FAULTS: Final[dict[str, FaultKind]] = {
         {"answer": Parameter("silence", "silence, or maintenance (HTTP 503)")}),
     "bad_signature": FaultKind(
         "the bank acts on the message; its answer is signed by nobody we know", frozenset({Strikes.REPLY}), _EVERY, {}),
+    "authorisation_refused": FaultKind(
+        "the debtor bank refuses an authorisation", frozenset({Strikes.DECISION}), ("create_authorisation",),
+        {"reason": Parameter("AC01", "ISO 20022 reason code")}),
     "result_next_day": FaultKind(
         "the result of a debit comes at T+1", frozenset({Strikes.DEBIT}), _DEBIT, {}),
     "result_missing": FaultKind(

@@ -149,19 +149,27 @@ class EddaInWorld:
 
     def enroll(self, customer: Customer, card: BankCard) -> None:
         self.bank.open_debtor(customer.id, self.of, card.number, customer.name, customer.at_bank)
+        if card.mandate not in _STATUS:
+            return  # has not authorised us
         mandate = self.mandates[customer.index] = self.bank.grant(customer.id)
         _, status = _STATUS[card.mandate]
         if status is not AuthorisationStatus.ACTIVE:
             self.bank.set_status(mandate, status)
 
     async def adopt(self, customer: Customer, card: BankCard, databases: Databases) -> None:
+        if customer.index not in self.mandates:
+            return
         site = self._site
         # Taking an authorisation over asks the bank nothing: the gateway needs no line.
         gateway = EddaGateway(self.of, None, None, site.clock, site.trace)  # type: ignore[arg-type]
         books = Authorisations(databases.account, site.clock, site.trace, site.calendars, gateway, site.settings)
         await books.adopt(customer.uid, card_id(customer, self.name, site.names),
-                          Debtor(self.of, card.number, customer.name), self.mandates[customer.index],
+                          self.debtor(customer), self.mandates[customer.index],
                           _STATUS[card.mandate][0])
+
+    def debtor(self, customer: Customer) -> Debtor:
+        """The customer's account, as an authorisation names it."""
+        return Debtor(self.of, customer.cards[self.name].number, customer.name)
 
     def ask(self, customer: Customer, kind: Kind, market: Market, ccy: str, amount: int) -> int:  # noqa: ARG002
         """Nothing begins at the bank: a direct debit is asked for in our App."""

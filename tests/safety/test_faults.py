@@ -20,6 +20,7 @@ from core.storage.primary import queue
 from core.storage.procedure import outbox
 from emulators.airstar.faults import FAULTS
 from emulators.bst.faults import FAULTS as SOCKET_FAULTS
+from emulators.rpc import REJECTING
 from scenarios.banks import DIRECT_DEBIT, STATEMENT_BANKS, WHOLE_LINES
 from scenarios.names import CALLS, KILL_POINTS, names
 from scenarios.reading import load_text
@@ -141,6 +142,7 @@ def _cases() -> list[Any]:
     made += _at_sockets()
     for kind in ("fail", "timeout_before", "timeout_after"):
         made += [(f"rpc.{kind}", f"{{call: {call}}}", ", share: 0.7") for call in CALLS]
+    made += [("rpc.reject", f"{{call: {call}}}", ", share: 0.7") for call in REJECTING]
     made += [("core.kill", f'{{at: "{point}", restart_after: {after}}}', ", times: 3")
              for point in KILL_POINTS for after in ("2s", "45s") if after == "2s" or ":Ms" not in point]
     made += [("job.stop", f"{{job: {job}}}", "") for job in JOBS]

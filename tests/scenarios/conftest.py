@@ -17,7 +17,7 @@ REMARK = {"remark": Parameter("text")}
 
 NAMES = Names(
     markets={"HK": ("HKD", "CNH"), "US": ("USD",), "HKCC": ("CNH", "HKD")},
-    deposit_channels={"airstar": "airstar"},
+    deposit_channels={"airstar": "airstar", "hsbc_eddi": "hsbc_eddi"},
     withdrawal_channels={"airstar": "airstar", "hsbc": "hsbc"},
     settings={"airstar.poll.deposit.max": 60, "sim.airstar.share": 0.97, "withdraw.prehold": True,
               "reverse.unbind_policy": "always", "match.banks": ["hsbc"], "calendar.half_day_cutoff": None},
@@ -47,6 +47,7 @@ NAMES = Names(
     alert_rules=tuple(RULES),
     exit_server_banks=("cmb",),
     statement_banks=("icbc",),
+    debit_channels=("hsbc_eddi",),
     entry_states=("NEW", "CREDITED"),
     reasons=("BANK_FAILED", "MANUAL_TRANSFER_FAILED"),
     notices=("WITHDRAW_DEFERRED", "DEPOSIT_OK"),
@@ -69,7 +70,7 @@ population:
   customers: 50
   balances: {HKD: {median: 1000, p99: 90000}, USD: {median: 500, p99: 5000, held_by: 0.5}}
   at_bank: {HKD: {median: 1000, p99: 90000}}
-  cards: {airstar: 1.0, hsbc: 0.5}
+  cards: {airstar: 1.0, hsbc: 0.5, hsbc_eddi: 0.5}
   mandate: {OPEN: 0.9, SUSPENDED: 0.1}
 workload:
   - deposits: {channel: airstar, count: 20, ccy: {HKD: 1}, amount: {HKD: {median: 100, p99: 2000}},
@@ -79,6 +80,7 @@ workload:
   - recorded:
       - {at: 10:00, withdraw: {customer: alice, channel: airstar, ccy: HKD, amount: "10.50"}}
       - {at: +2h, deposit: {customer: 3, channel: airstar, market: HKCC, ccy: HKD, amount: 10, by: bank}}
+      - {at: 11:00, authorise: {customer: 3, channel: hsbc_eddi}}
 staff:
   reviewers: 2
   review: {from: 2m, to: 20m}
@@ -114,6 +116,10 @@ expect:
   - {that: jobs, job: AsbBstTransfer, state: DONE, retries: 10, equals: 1}
   - {that: notices, event: DEPOSIT_OK, at_least: 0}
   - {that: refusals, code: ILLEGAL_STATE, operation: SetManualTransferDone, equals: 0}
+  - {that: latency, channel: airstar deposit, stage: crediting, p50: {at_most: 1s}}
+  - {that: moment, of: {customer: 3, deposit: 1}, what: credited, not_before: 10:00, by: 17:00}
+  - {that: debits, channel: hsbc_eddi, state: success, equals: 0}
+  - {that: authorisations, channel: hsbc_eddi, status: ACTIVE, equals: 0}
 """
 
 

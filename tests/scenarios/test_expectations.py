@@ -23,6 +23,7 @@ class GivenFacts:
 
     counts: dict[tuple[Any, ...], int] = field(default_factory=dict)
     latencies: dict[tuple[str, float], float] = field(default_factory=dict)
+    moments: dict[str, int] = field(default_factory=dict)
     steps: Sequence[Step] | None = None
     money: Balance = field(default_factory=lambda: Balance(0, 0, 0, 0))
     asked: list[tuple[Any, ...]] = field(default_factory=list)
@@ -43,8 +44,18 @@ class GivenFacts:
     def tasks(self, status: str | None, channel: str | None, customer: str | int | None) -> int:
         return self._count("tasks", status, channel, customer)
 
-    def latency_ms(self, channel: str, quantile: float) -> float | None:
-        return self.latencies.get((channel, quantile))
+    def latency_ms(self, channel: str, quantile: float, stage: str | None) -> float | None:
+        return self.latencies.get((channel if stage is None else f"{channel}: {stage}", quantile))
+
+    def moment_ms(self, target: Target, what: str) -> int | None:
+        self.asked.append(("moment", str(target), what))
+        return self.moments.get(what)
+
+    def debits(self, channel: str, state: str | None) -> int:
+        return self._count("debits", channel, state)
+
+    def authorisations(self, channel: str, status: str | None) -> int:
+        return self._count("authorisations", channel, status)
 
     def history(self, target: Target) -> Sequence[Step] | None:
         self.asked.append(("history", str(target)))
@@ -126,6 +137,8 @@ COUNTED = [
     ("{that: entries, bank: icbc, status: CREDITED, ", ("kept", "icbc", "CREDITED")),
     ("{that: matches, bank: icbc, tier: MANUAL, ", ("matches", "icbc", "MANUAL")),
     ("{that: reminders, bank: icbc, ", ("reminders", "icbc")),
+    ("{that: debits, channel: hsbc_eddi, state: new_blank, ", ("debits", "hsbc_eddi", "new_blank")),
+    ("{that: authorisations, channel: hsbc_eddi, status: REJECTED, ", ("authorisations", "hsbc_eddi", "REJECTED")),
     ("{that: logged, says: late push, ", ("logged", "late push")),
     ("{that: alerts, rule: AIRSTAR-06, severity: High, ", ("alerts", "AIRSTAR-06", "High", None)),
     ("{that: alerts, rule: AIRSTAR-06, phase: standing, ", ("alerts", "AIRSTAR-06", None, "standing")),
@@ -195,6 +208,27 @@ def test_latency_says_expected_and_found_in_words(judge: Judge) -> None:
     assert verdict["detail"] == "expected p99 at most 3 m 00 s, found 1 h 06 m 40 s. Customers wait."
     assert "found nothing that ended" in judge("{that: latency, channel: hsbc withdrawal, p50: {at_most: 1s}}",
                                                GivenFacts())["detail"]
+
+
+@pytest.mark.parametrize(("bounds", "passed"), [
+    ("p50: {at_most: 1s}", True), ("p50: {at_most: 900ms}", False), ("p95: {at_most: 1s}", False)])
+def test_latency_of_a_stage(bounds: str, passed: bool, judge: Judge) -> None:
+    facts = GivenFacts(latencies={("airstar deposit: crediting", 0.5): 950, ("airstar deposit", 0.95): 1})
+    verdict = judge(f"{{that: latency, channel: airstar deposit, stage: crediting, {bounds}}}", facts)
+    assert verdict["passed"] is passed and verdict["name"].startswith("latency, channel airstar deposit, stage ")
+
+
+@pytest.mark.parametrize(("bounds", "passed"), [
+    ("not_before: 10:00", True), ("not_before: '10:00:00.001'", False), ("by: 10:00", True),
+    ("by: '09:59:59.999'", False), ("not_before: 09:00, by: 11:00", True), ("not_before: 10:30, by: 11:00", False)])
+def test_moment(bounds: str, passed: bool, judge: Judge) -> None:
+    line = f"{{that: moment, of: {{customer: alice, deposit: 1}}, what: known, {bounds}}}"
+    facts = GivenFacts(moments={"known": AT})
+    verdict = judge(line, facts)
+    assert verdict["passed"] is passed and "found 2026-03-12 10:00:00.000" in verdict["detail"]
+    assert facts.asked == [("moment", "deposit 1 of alice", "known")]
+    never = judge(line, GivenFacts())
+    assert never["passed"] is False and "found never" in never["detail"]
 
 
 @pytest.mark.parametrize(("wanted", "passed"), [

@@ -74,7 +74,7 @@ def test_library_is_complete() -> None:
 
 def test_full_scenario_passes_schema_and_models(names: Names, full: str) -> None:
     assert errors(json_schema(names), read_document(full, "full").data) == []
-    assert len(load_text(full, names).expect) == 19
+    assert len(load_text(full, names).expect) == 23
 
 
 @pytest.mark.parametrize(("path", "value"), [
