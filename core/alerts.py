@@ -61,6 +61,7 @@ RULES: dict[str, Rule] = {
     "ICBC-04": Rule("REFUND_SCRIPT_STALLED", "High", "T2", "icbc", "Investigate the canary's statements by hand",
                     "icbc.escalate_after_s", Role.TECH_OPS),
     "ICBC-05": Rule("Statement refunded after use", "High", "T2", "icbc", "Reversal + notify user"),
+    "ICBC-06": Rule("ICBC statement refused", "High", "T2", "icbc", "Ask the bank what was meant; enter it by hand"),
     "RECON-01": Rule("Reconciliation difference", "Medium", "T3", "reconciliation", "Compare with the bank's list"),
     "RECON-02": Rule("Paid twice, or paid in our books only", "Critical", "T0", "reconciliation",
                      "Stop, ask the bank by the reference"),
@@ -71,11 +72,15 @@ RULES: dict[str, Rule] = {
     "HSBC-03": Rule("SFTP pull fails", "High", "T1", "statements", "Check the line, host key and login"),
     "HSBC-04": Rule("Statement told late", "Medium", "T3", "statements", "Ask the bank why; tell the customers"),
     "BOCHK-01": Rule("BOCHK statements cannot be pulled", "High", "T2", "statements", "Check line and session"),
+    "BOCHK-02": Rule("BOCHK statement refused", "High", "T2", "statements",
+                     "Ask the bank what was meant; enter it by hand"),
     "CREDIT-01": Rule("Credits or notifications cannot be pulled", "High", "T2", "statements",
                       "Check the bank's line and our credentials"),
     "CREDIT-02": Rule("A credit that the bank counts is not told", "High", "T2", "statements",
                       "Ask the bank for the number; enter the credit by hand"),
     "CREDIT-03": Rule("Credit refused", "High", "T2", "statements", "Ask the bank what was meant; enter it by hand"),
+    "CREDIT-04": Rule("Numbers of credits began again", "Critical", "T1", "statements",
+                      "Ask the bank since when; compare its list with what was taken, hand the rest over in a file"),
     "S16-01": Rule("S16 report delay", "High", "T2", "statements",
                    "Check the FTP connection; confirm whether within bank service hours"),
     "S16-02": Rule("Statement correlation failure", "Medium", "T3", "statements",
@@ -123,8 +128,13 @@ def clear_alert(trace: Trace, rule: str, key: str, detail: str) -> None:
     _publish(trace, rule, key, detail, "cleared")
 
 
-def _publish(trace: Trace, rule: str, key: str, detail: str, phase: str) -> None:
+def escalate_alert(trace: Trace, rule: str, key: str, detail: str) -> None:
+    """What was raised under this key stands for longer than its rule allows: to whom the rule says (A-46)."""
+    _publish(trace, rule, key, detail, "escalated", to=RULES[rule].escalate_to)
+
+
+def _publish(trace: Trace, rule: str, key: str, detail: str, phase: str, **more: str) -> None:
     found = RULES[rule]
     trace.emit("alert", rule, {
         "rule": rule, "name": found.name, "severity": found.severity, "notify": NOTIFY[found.severity],
-        "triage": found.triage, "key": key, "detail": detail, "phase": phase})
+        "triage": found.triage, "key": key, "detail": detail, "phase": phase, **more})

@@ -623,6 +623,8 @@ class RunModel:
             if at is not None:
                 self.alerts[at] = self.alerts[at]._replace(cleared_us=t_us)
             return
+        if data.get("phase") == "escalated":  # it stands already
+            return
         self.alert_counts[str(data["severity"]), key[0]] += 1
         self.buckets.add(t_us, 1, "alerts", str(data["severity"]))
         if len(self.alerts) < self.alerts.limit:

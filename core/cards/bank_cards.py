@@ -117,8 +117,9 @@ OF_CUSTOMER = Statement(
     .where(_C.uid == bindparam("uid")).order_by(_C.id))
 MOVE = Statement(update(bank_card).where(_C.id == bindparam("b_id"), _C.status == bindparam("b_status")).values(
     status=bindparam("status"), verified_by=bindparam("verified_by"), updated_at=bindparam("updated_at")))
-_RELEASED: Final = {"status": UNBOUND, "slot": None, "token": None, "unbind_reason": bindparam("reason"),
-                    "updated_at": bindparam("updated_at")}
+_RELEASED: Final[dict[str, Any]] = {
+    "status": UNBOUND, "slot": None, "token": None, "unbind_reason": bindparam("reason"),
+    "updated_at": bindparam("updated_at")}
 RELEASE = Statement(update(bank_card).where(_C.id == bindparam("b_id"), _C.status != UNBOUND).values(_RELEASED))
 RELEASE_IDLE = Statement(update(bank_card).where(
     _C.id == bindparam("b_id"), _C.status != UNBOUND, _C.payouts == bindparam("b_payouts")).values(_RELEASED))

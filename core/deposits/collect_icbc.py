@@ -26,6 +26,8 @@ from core.alerts import clear_alert, raise_alert
 from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Exchange, IcbcLine, Identity, Lines, Told
 from core.clock import MS_PER_DAY, MS_PER_S, hkt_date, hkt_midnight_ms
 from core.deposits.collection import StatementRoom
+from core.deposits.icbc_escalation import JOB as ESCALATE
+from core.deposits.icbc_escalation import IcbcAlerts, Incident
 from core.deposits.icbc_flows import Book, Break, Compared, Row, breaks_of, compared, ghosts_among, is_whole, suggested
 from core.deposits.statements import Flow, months_between
 from core.errors import BankFault, CallFailed, OutcomeUnknown
@@ -83,6 +85,7 @@ class IcbcCollector:
         self._lags = (settings["icbc.lag.defer_s"], settings["icbc.lag.alert_s"])
         self._chain_days: int = settings["icbc.chain.days"]
         self._back_days: int = settings["icbc.pull.back_days"]
+        self.alerts = IcbcAlerts(room, self._stands)
         self.struck_tries: int = len(settings["airstar.deposit_job.delays_s"])
         room.statements.on_use[BANK] = self._used
 
@@ -100,15 +103,17 @@ class IcbcCollector:
 
     @property
     def handlers(self) -> Mapping[str, Any]:
-        """Nothing is queued."""
-        return {}
+        """Jobs of the queue."""
+        return {ESCALATE: self.alerts.escalate}
 
     async def start(self, spawn: Callable[[Coroutine[Any, Any, Any]], object]) -> None:  # noqa: ARG002 - nothing runs
-        """The cursors are the rows themselves. What was broken when an earlier core ended is told again."""
+        """The cursors are the rows themselves. What was broken when an earlier core ended is told again; what is well
+        again is over, though that core did not come to say so."""
         for group in self.groups.values():
             group.excused_ms = self.room.clock.now_ms()
             for account in self.accounts:
-                await self.verify(group.name, account)
+                if await self.verify(group.name, account) is None:
+                    await self.alerts.cleared("ICBC-01", f"{group.name}:{account}", "the balance chain holds")
 
     async def stop(self) -> None:
         """Nothing is open."""
@@ -141,13 +146,13 @@ class IcbcCollector:
             try:
                 lists = {account: await ask(group, account, ccy) for account, ccy in self.accounts.items()}
             except (OutcomeUnknown, BankFault) as fault:
-                self._failed(group, fault)
+                await self._failed(group, fault)
                 await self._follow_route()
                 raise CallFailed(str(fault)) if isinstance(fault, BankFault) else fault
             kept = 0
             for account, (records, whole_days) in lists.items():
                 kept += await self._take(group, account, records, whole_days)
-        self._succeeded(group)
+        await self._succeeded(group)
         await self._follow_route()
         return kept
 
@@ -290,8 +295,15 @@ class IcbcCollector:
         elif broken is None and known is not None:
             del self.open[group, account]
             self.log(group, f"balance chain of {account} restored")
-            clear_alert(self.room.trace, "ICBC-01", f"{group}:{account}", "the balance chain holds again")
+            await self.alerts.cleared("ICBC-01", f"{group}:{account}", "the balance chain holds again")
         return broken
+
+    async def _stands(self, incident: Incident) -> bool:
+        """Whether what was told is still so: the chain is verified again; a line that has answered since is well."""
+        if incident.rule == "ICBC-02":
+            return self.groups[incident.alert_key].pulled_ms <= incident.opened_at
+        group, _, account = incident.alert_key.rpartition(":")
+        return any([await self.verify(one, account) is not None for one in ((group,) if group else GROUPS)])
 
     async def _say_broken(self, group: str, account: str, broken: Break) -> None:
         row, ccy = broken.row, broken.row.ccy
@@ -300,9 +312,10 @@ class IcbcCollector:
         if broken.first_of_day:
             self.log(group, f"missing T-1: {show(row.close_balance - broken.expected, ccy)} before serial {row.serial}")
         types = await self.suggest(account)
-        raise_alert(self.room.trace, "ICBC-01", f"{group}:{account}",
-                    f"flow_id {row.id}: close_balance {show(row.close_balance, ccy)} instead of "
-                    f"{show(broken.expected, ccy)}; likely type {' or '.join(map(str, types))}")
+        await self.alerts.raised("ICBC-01", f"{group}:{account}",
+                                 f"flow_id {row.id}: close_balance {show(row.close_balance, ccy)} instead of "
+                                 f"{show(broken.expected, ccy)}; likely type {' or '.join(map(str, types))}",
+                                 f"{row.id}")
 
     async def suggest(self, account: str) -> tuple[int, ...]:
         """The incident types that the alerts of an account suggest now."""
@@ -339,17 +352,17 @@ class IcbcCollector:
         if last is not None and record.serial < last.serial and hkt_date(record.time_ms) < hkt_date(self.now_ms()):
             self.log(group.name, f"late push: serial {record.serial} of T-1 came after {last.serial}")
 
-    def _failed(self, group: Group, fault: Exception) -> None:
+    async def _failed(self, group: Group, fault: Exception) -> None:
         group.failures += 1
         word = "connection refused" if "Connect" in str(fault) else "timeout"
         self.log(group.name, f"{word if isinstance(fault, OutcomeUnknown) else 'unusable answer'}: {fault}")
         if group.failures == self._failures:
-            raise_alert(self.room.trace, "ICBC-02", group.name, f"{group.failures} pulls in a row failed: {fault}")
+            await self.alerts.raised("ICBC-02", group.name, f"{group.failures} pulls in a row failed: {fault}")
         self._watch_lag()
 
-    def _succeeded(self, group: Group) -> None:
-        if group.failures >= self._failures:
-            clear_alert(self.room.trace, "ICBC-02", group.name, "pulled again")
+    async def _succeeded(self, group: Group) -> None:
+        if group.failures >= self._failures or not group.pulled_ms:  # an earlier core may have raised it
+            await self.alerts.cleared("ICBC-02", group.name, "pulled again")
         group.failures, group.pulled_ms = 0, self.now_ms()
         self._watch_lag()
 

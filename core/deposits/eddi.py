@@ -12,8 +12,8 @@ Rules:
   Outside the session a debit is *new_blank*; the opening makes all of them *queued*, in order.
 * *submitted* is written before the bytes leave. After silence a debit is sent again under the same reference, and the
   bank answers with the original. A refusal at the door ends the doubt only if no earlier sending may have arrived.
-* What the bank has not got after ``deposit.timeout_days`` is rejected (gaps.md B-10). What it has is asked for once more
-  then, each day, and what it may have goes on being sent under its reference: neither is ever rejected by time.
+* What the bank has not got after ``deposit.timeout_days`` is rejected (gaps.md B-10). What it has is asked for again
+  then, once a day, and what it may have goes on being sent under its reference: neither is ever rejected by time.
 * Crediting is queued once for each success. A deposit that the bank takes back after that is reversed by a person
   (A-29).
 * Direct debits are deposits only (EDDA-01), and skip matching (A-48).

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Update, update
 
-from core.alerts import clear_alert, raise_alert
+from core.alerts import raise_alert
 from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Told
 from core.clock import MS_PER_DAY
 from core.deposits.collect_icbc import IcbcCollector, entry_of
@@ -100,7 +100,7 @@ class IcbcIncidents:
         try:
             gone = {group: await self._refunded(group, account) for group in GROUPS}
         except (OutcomeUnknown, BankFault) as fault:
-            return self._stalled(account, by, f"the bank's statement is not to be had: {fault}")
+            return await self._stalled(account, by, f"the bank's statement is not to be had: {fault}")
         serials = tuple(sorted({row.serial for rows in gone.values() for row in rows}))
         if not serials:
             return self._said(by, account, Handled(NOTHING, "the bank has deleted nothing that stood in a chain"))
@@ -109,7 +109,7 @@ class IcbcIncidents:
             if last is None or last.serial <= serials[-1]:
                 await self._db.execute(NEW_SCRIPT, self._script("REFUND", account, serials, by, "", "") | {
                     "result": "STALLED"})
-                return self._stalled(account, by, f"{group} has no statement after {serials[-1]}")
+                return await self._stalled(account, by, f"{group} has no statement after {serials[-1]}")
         rows = [row for group in GROUPS for row in gone[group]]
         statements = [one for group in GROUPS for one in await self._corrections(group, account, gone[group], rows)]
         try:
@@ -118,7 +118,7 @@ class IcbcIncidents:
             return Refusal(Code.VERSION_CONFLICT, f"{moved}: run it again")
         broken = [group for group in GROUPS if await self._collector.verify(group, account) is not None]
         if not broken:
-            clear_alert(self._trace, "ICBC-04", account, "the script has run")
+            await self._collector.alerts.cleared("ICBC-04", account, "the script has run")
         detail = f"refunded: {', '.join(serials)}" + (f"; still broken: {', '.join(broken)}" if broken else "")
         return self._said(by, account, Handled(UNRESOLVED if broken else DONE, detail, serials, script))
 
@@ -135,9 +135,10 @@ class IcbcIncidents:
         chain, now = await self._book.chain(group, account, self._collector.window_ms()), self._collector.now_ms()
         return [*(_deleted(row, now) for row in own), *(_shifted(shift, now) for shift in shifts_of(chain, refunded))]
 
-    def _stalled(self, account: str, by: Actor, why: str) -> Handled:
+    async def _stalled(self, account: str, by: Actor, why: str) -> Handled:
         self._collector.log(CANARY, f"REFUND_SCRIPT_STALLED: {why}")
-        raise_alert(self._trace, "ICBC-04", account, f"{why}; likely type 2: investigate the canary by hand")
+        await self._collector.alerts.raised("ICBC-04", account,
+                                            f"{why}; likely type 2: investigate the canary by hand")
         return self._said(by, account, Handled(STALLED, why))
 
     # Types 3, 4, 5

@@ -147,6 +147,7 @@ REGISTRY: tuple[Entry, ...] = (
     Entry("IcbcPullProd", ("icbc_be_relay",), Domain.STATEMENTS, (Every("jobs.icbc.prod_period_s"),)),
     Entry("IcbcPullCanary", ("icbc_be_relay",), Domain.STATEMENTS, (Every("jobs.icbc.canary_period_s"),)),
     Entry("IcbcPullYesterday", ("icbc_be_relay",), Domain.STATEMENTS, (Daily("jobs.icbc.yesterday_at"),)),
+    Entry("IcbcEscalate", ("icbc_be_relay",), Domain.STATEMENTS, (OnEvent(),), support=True),
     Entry("CgbCreditPull", ("cgb_fps_service",), Domain.STATEMENTS, (Every("jobs.credit_pull.period_s"),)),
     Entry("ScbCreditPull", ("scb_service",), Domain.STATEMENTS, (Every("jobs.credit_pull.period_s"),)),
     Entry("CitiCreditPull", ("deposit",), Domain.STATEMENTS, (Every("jobs.credit_pull.period_s"),)),

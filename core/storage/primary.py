@@ -181,6 +181,17 @@ class StatementFlow(PrimaryShape, table=True):
     updated_at: int = moment()
 
 
+class FlowMonth(PrimaryTable, table=True):
+    """A month of which a bank's statements may have open entries: one of the tables ``flows_{bank}_{month}``, named
+    with its first entry, forgotten when it is long past and nothing in it is open."""
+
+    __tablename__ = "flow_month"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    bank_type: str = text_key(16)
+    month: int = given_key()
+    updated_at: int = moment()
+
+
 class FlowClaim(PrimaryTable, table=True):
     """A statement taken by an application, whatever the customer's shard (A-27)."""
 
@@ -193,8 +204,8 @@ class FlowClaim(PrimaryTable, table=True):
 
 
 class FlowRelease(PrimaryTable, table=True):
-    """A claim that was given up because the deposit was rejected: whose it was, and which Procedure said no. ``attempt``
-    counts the credits that one statement was to have, from 1."""
+    """A claim that was given up because the deposit was rejected: whose it was, and which Procedure said no.
+    ``attempt`` counts the credits that one statement was to have, from 1."""
 
     __tablename__ = "flow_release"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -804,6 +815,23 @@ class HsbcFile(PrimaryTable, table=True):
     updated_at: int = moment()
 
 
+class IcbcAlert(PrimaryTable, table=True):
+    """An alert of ICBC's that escalates unless it is cleared in time; ``open_key`` is empty once it is cleared, so that
+    one incident is open for each alert. ``about``: the row that broke the chain."""
+
+    __tablename__ = "icbc_alert"
+    __table_args__ = (UniqueConstraint("open_key"),)
+    id: int | None = key()
+    rule: str = text(16)
+    alert_key: str = text(64)
+    about: str = text(32, "")
+    detail: str = text(500)
+    open_key: str | None = nullable(text(96))
+    opened_at: int = moment()
+    cleared_at: int | None = nullable(moment())
+    escalated_at: int | None = nullable(moment())
+
+
 class IcbcScript(PrimaryTable, table=True):
     """What was done to `IcbcBankFlow` by hand or by the alert handling script: the SQL as it was carried out (B-21).
 
@@ -1038,6 +1066,7 @@ statement_flows: ShardedTable = by_bank_month(_SHAPES["flows"], METADATA)
 bank_flows: ShardedTable = by_bank(
     (bank for bank in MATCHING_BANKS if bank != "icbc"), _SHAPES["bank_flow"], METADATA)  # ICBC's has its own columns
 
+flow_month: Table = METADATA.tables["flow_month"]
 flow_claim: Table = METADATA.tables["flow_claim"]
 flow_release: Table = METADATA.tables["flow_release"]
 abnormal_deposits: Table = METADATA.tables["abnormal_deposits"]
@@ -1064,6 +1093,7 @@ nick_list: Table = METADATA.tables["nick_list"]
 acct_trd_record: Table = METADATA.tables["acct_trd_record"]
 icbc_bank_flow: Table = METADATA.tables["icbc_bank_flow"]
 hsbc_file: Table = METADATA.tables["hsbc_file"]
+icbc_alert: Table = METADATA.tables["icbc_alert"]
 icbc_script: Table = METADATA.tables["icbc_script"]
 collect_cursor: Table = METADATA.tables["collect_cursor"]
 bochk_s16_file: Table = METADATA.tables["bochk_s16_file"]

@@ -15,8 +15,8 @@ from core.cards.numbers import CardNumbers
 from core.domain import ApplyStatus, MandateStatus, TaskStatus
 from core.errors import Code, Refusal
 from core.orchestration.operations import REVERSE_CONFIRMATIONS
-from tests.matching.matching_world import Desk, tell
 from tests.bst.platform_world import steady
+from tests.matching.matching_world import Desk, tell
 from tests.rig import SUPERVISOR, Rig, play
 
 

@@ -238,7 +238,7 @@ def test_a_result_that_is_overdue_alarms_once_after_t_1_18_00_and_people_may_ask
         asked = len(world.of_kind("bank.request", message="query_debit"))
         await world.until("2026-03-16 12:00")
         assert len(world.alerts("EDDI-01")) == 1
-        assert len(world.of_kind("bank.request", message="query_debit")) <= asked + 2  # none after T+1 18:00 but one a day
+        assert len(world.of_kind("bank.request", message="query_debit")) <= asked + 2  # after T+1 18:00 once a day
         assert bank.publish((await world.apply(apply.id)).request_id)
         assert await world.deposits("hase").query_bank(apply.id, "staff_1001") is Code.OK
         await asyncio.sleep(301)

@@ -77,11 +77,14 @@ class IcbcWorld:
         self.statements = Statements(self.databases.primary, self.clock, self.trace, keep_months=2)
         room = StatementRoom(self.databases.primary, self.clock, self.trace, self.settings, self.calendars, jobs,
                              self.statements)
+        self.jobs = jobs
         collector = collectors({"icbc": self.world.lines(self.life)}, room)["icbc"]
         assert isinstance(collector, IcbcCollector)
         self.collector, self.incidents = collector, IcbcIncidents(collector)
         self.timetable = Timetable(self.databases.primary, self.clock, self.trace, LocalLocks(self.clock), "w1",
                                    self.settings, self.calendars, collector.scheduled, self.spawn)
+        jobs.register(collector.handlers)
+        await jobs.start()
         await collector.start(self.spawn)
         await self.timetable.start()
 
@@ -118,6 +121,7 @@ class IcbcWorld:
     def end_core(self) -> None:
         """Nothing of the core goes on."""
         self.timetable.halt()
+        self.jobs.halt()
         self.life.end()
         for task in list(self._tasks):
             task.cancel()

@@ -112,7 +112,7 @@ def test_a_refunded_statement_that_was_used_is_handed_to_the_room_of_credits_wit
         world.pass_s(300)
         done = world.run(world.incidents.run_script(HKD, ON_DUTY))
         assert isinstance(done, Handled) and done.result == "DONE"
-        queued = select(queue.c.event, queue.c.payload)
+        queued = select(queue.c.event, queue.c.payload).where(queue.c.event == "StatementStruck")
         handed = [("StatementStruck", f'{{"bank":"icbc","flow":{flow.id}}}')]
         assert world.run(world.databases.primary.all(Statement(queued), {})) == handed
         assert world.alerts("ICBC-05") == [f"F{flow.id}"] and _statuses(world)[booked.reference] == MATCHED
