@@ -7,8 +7,10 @@ It shares nothing with the core: the core hears only what the bank's protocol te
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from core.clock import Clock
@@ -63,6 +65,7 @@ class ReceivingBank:
         self._payers: dict[str, Payer] = {}
         self._by_account: dict[str, Payer] = {}
         self._lines: dict[int, Line] = {}
+        self._of_account: dict[str, list[int]] = {account: [] for account in self.our_accounts.values()}
         self._ever: list[Line] = []
         self._number = 0
         self._hearers: list[Callable[[Line], None]] = []
@@ -139,6 +142,7 @@ class ReceivingBank:
         line = Line(self._number, self._clock.now_ms(), self.our_accounts[ccy], ccy, amount, credit,
                     self._broker[ccy].balance, self._reference(self._number), name, account, remark, customer)
         self._lines[line.seq] = line
+        self._of_account[line.our_account].append(line.seq)
         self._ever.append(line)
         self._tell("receive" if credit else "charge", line)
         for hear in self._hearers:
@@ -158,8 +162,11 @@ class ReceivingBank:
 
     def lines(self, our_account: str | None = None, after_seq: int = 0) -> Iterator[Line]:
         """The lines of one account, or of all, that stand in the statement now, in the bank's order."""
-        return (line for line in self._lines.values()
-                if line.seq > after_seq and our_account in (None, line.our_account))
+        if our_account is None:
+            return (line for line in self._lines.values() if line.seq > after_seq)
+        seqs = self._of_account.get(our_account, [])  # rising; those that have vanished from the statement among them
+        return (line for seq in islice(seqs, bisect_right(seqs, after_seq), None)
+                if (line := self._lines.get(seq)) is not None)
 
     def ever(self) -> list[Line]:
         """Every movement of the book as it was booked, whatever the statement shows of it."""

@@ -266,7 +266,7 @@ REMEMBER = Statement(insert(proc_idem).values({name: bindparam(name) for name in
     "biz_type", "rpc_request_id", "procedure_id", "result", "created_at", "updated_at")}))
 SAME_TRANSACTION = Statement(select(_D.procedure_id).where(
     _D.is_bs_transfer == bindparam("bst"), _D.transaction_id == bindparam("transaction")))
-SAME_HOLD = Statement(select(_P.id).where(_P.hold_id == bindparam("hold")))
+SAME_HOLD = Statement(select(_P.id).where(_P.hold_id == bindparam("hold"), _P.hold_id != ""))  # as its index is
 SAME_TASK = Statement(select(_W.procedure_id).where(_W.task_key == bindparam("task")))
 NEW_LATE = Statement(insert(late_result).values({name: bindparam(name) for name in (
     "procedure_id", "result", "code", "source", "created_at")}))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from random import Random
 from typing import Any, Final
 
@@ -52,6 +53,7 @@ class IcbcBank(ReceivingBank):
         self._late: dict[int, int] = {}  # seq -> told from this moment on
         self._behind: dict[int, int] = {}  # seq -> that of the line which line 1 tells first
         self._twin_of: dict[tuple[str, int], tuple[Line, int]] = {}  # (currency, amount) -> awaits its twin, until when
+        self._last_before: dict[date, int] = {}  # day -> number of the last booking of the days before
         self._told: dict[str, dict[int, None]] = {line: {} for line in LINES}
         self.listen(self._booked)
 
@@ -71,6 +73,7 @@ class IcbcBank(ReceivingBank):
         self.faults.clear(fault_id)
 
     def _booked(self, line: Line) -> None:
+        self._last_before.setdefault(hkt_date(line.booked_ms), line.seq - 1)
         if not line.credit:
             return
         twin, until_ms = self._twin_of.pop((line.ccy, line.amount), (line, 0))
@@ -99,10 +102,10 @@ class IcbcBank(ReceivingBank):
 
     # What a line tells
 
-    def told_on(self, line_name: str, our_account: str) -> Iterator[Line]:
-        """The statement of an account as one line tells it now, in the order of serials."""
+    def told_on(self, line_name: str, our_account: str, after_seq: int = 0) -> Iterator[Line]:
+        """The statement of an account as one line tells it now, in the order of serials, after a booking's number."""
         now, lag_ms = self._clock.now_ms(), self._lag_ms[line_name]
-        for line in self.lines(our_account):
+        for line in self.lines(our_account, after_seq):
             if now < max(line.booked_ms + lag_ms, self._late.get(line.seq, 0)) or self._waits(line_name, line.seq):
                 continue
             yield line
@@ -158,8 +161,11 @@ class IcbcBank(ReceivingBank):
             return Answer(head, "B0009", ERRORS["B0009"])
         if head.trans == Trans.BALANCE:
             return Answer(head, account=query.account, ccy=query.ccy, balance=str(self.balance(BROKER, query.ccy)))
-        lines = [line for line in self.told_on(line_name, query.account) if _asked(head.trans, query, line,
-                                                                                   self._clock.now_ms())]
+        now, after_seq = self._clock.now_ms(), 0
+        if head.trans == Trans.TODAY:  # nothing that was booked on an earlier day, or before the serial
+            after_seq = max(self._last_before.get(hkt_date(now), self._number), _booked_before(query.begin_seq))
+        lines = [line for line in self.told_on(line_name, query.account, after_seq)
+                 if _asked(head.trans, query, line, now)]
         if query.next_tag and not query.next_tag.isascii():
             return Answer(head, "B0008", ERRORS["B0008"])
         page = [line for line in lines if line.reference >= query.next_tag][:self._page + 1]
@@ -182,6 +188,11 @@ class IcbcBank(ReceivingBank):
             else:
                 spoilt.add(fault.name)
         return answer, delay_us, frozenset(spoilt)
+
+
+def _booked_before(serial: str) -> int:
+    """A booking up to which nothing has this serial or a later one; what does not exist stands behind a booking."""
+    return max(0, int(serial) // _STEP - 1) if serial.isascii() and serial.isdigit() else 0
 
 
 def _asked(trans: str, query: Query, line: Line, now_ms: int) -> bool:
