@@ -50,7 +50,7 @@ def port_of(number: int, where: str) -> int:
 
 
 def _first_port(bank: str, first: int) -> int:
-    number = BANKS[bank][1]
+    number = BANKS[bank].ports
     if port_of(first, "--port") + number - 1 > HIGHEST_PORT:
         raise Misconfigured(f"{bank} has {number} ports, one after the other: {first} leaves no room for them",
                             where="--port", remedy=f"at most {HIGHEST_PORT - number + 1}")
@@ -65,7 +65,7 @@ def _control_port(settings: Settings, bank: str, first: int, given: int | None) 
         if control > HIGHEST_PORT:
             raise Misconfigured(f"{control}, the control port that goes with {first}, is no port", where="--port",
                                 remedy="give a lower one, or --control-port")
-    last = first + BANKS[bank][1] - 1
+    last = first + BANKS[bank].ports - 1
     if first and first <= control <= last:
         raise Misconfigured(f"{control} is one of the bank's ports {first} to {last}", where="--control-port",
                             remedy="choose another")
@@ -108,12 +108,14 @@ def pace(speed: float) -> str:
 def _print_customers(console: Console, customers: list[dict[str, Any]]) -> None:
     """A line for each, never folded: a narrow terminal wraps it, a pipe gets it whole."""
     rows = [("customer", "name", "card", "balances", "authorized")]
+    agreeing = any("mandates" in one or "markets" in one for one in customers)
     for one in customers:
         mandates = [f"{mandate['id']} {mandate['status']}" for mandate in one.get("mandates", ())]
         rows.append((one["id"], one["name"], one["card_no"],
                      ", ".join(f"{ccy} {amount}" for ccy, amount in one["balances"].items()),
                      ", ".join(mandates or one.get("markets", ())) or "no"))
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    for number, row in enumerate(rows):
+    shown = [row if agreeing else row[:-1] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    for number, row in enumerate(shown):
         line = "  ".join(set_cell_size(text, width) for text, width in zip(row, widths, strict=True))
         console.print(line.rstrip(), markup=False, style=None if number else "bold")

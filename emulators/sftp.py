@@ -1,7 +1,8 @@
 """An SFTP server of an emulated bank: folders in memory, read by clients who log in with a key.
 
 Moments are the bank's clock's. Clients may look and read, not change anything. Any SSH client can come: nothing here
-knows ours.
+knows ours. What they do can be heard, by what it is called: ``login``, ``turned away`` (the server is down), ``no
+login`` (it was given up, or its key is not known), ``list``, ``fetch``, ``missing`` (no such file) and ``refused``.
 """
 
 from __future__ import annotations
@@ -12,9 +13,18 @@ from typing import Any, Final, NamedTuple
 import asyncssh
 
 from core.clock import MS_PER_S, Clock
+from emulators.loop import Cancellable
 
 _NO_LIMIT_S: Final = 10**9
 """A session key is not renewed: that would be by the machine's clock."""
+
+
+Heard = Callable[[str, str, str], None]
+"""Called with what a client does, as whom, and with which path."""
+
+
+def unheard(what: str, user: str, path: str) -> None:
+    """Nobody listens."""
 
 
 class StoredFile(NamedTuple):
@@ -69,13 +79,15 @@ def _ways(path: str) -> list[str]:
 
 
 class SftpServer:
-    """``authorized``: user -> public keys, lines as in ``authorized_keys``. ``is_up``: whether it lets anybody in."""
+    """``authorized``: user -> public keys, lines as in ``authorized_keys``. ``is_up``: whether it lets anybody in.
+    ``patience``: calls back when a client has had time enough to log in; by the loop's clock if absent."""
 
     def __init__(
         self, files: MemoryFiles, host_key: bytes, authorized: dict[str, bytes],
-        is_up: Callable[[], bool] = lambda: True,
+        is_up: Callable[[], bool] = lambda: True, *, heard: Heard = unheard,
+        patience: Callable[[Callable[[], None]], Cancellable] | None = None,
     ) -> None:
-        self.files, self.is_up = files, is_up
+        self.files, self.is_up, self.heard, self.patience = files, is_up, heard, patience
         self._host_key = asyncssh.import_private_key(host_key)
         self.users = {user: asyncssh.import_authorized_keys(keys.decode()) for user, keys in authorized.items()}
         self.connections: dict[asyncssh.SSHServerConnection, None] = {}
@@ -85,9 +97,11 @@ class SftpServer:
         """Take connections; gives the port, 0 asks for a free one."""
         options: dict[str, Any] = {"config": [], "rekey_seconds": _NO_LIMIT_S, "allow_scp": False,
                                    "agent_forwarding": False, "x11_forwarding": False}
+        if self.patience is not None:
+            options["login_timeout"] = 0
         self._acceptor = await asyncssh.listen(
             host or "", port, server_host_keys=[self._host_key], server_factory=lambda: _Door(self),
-            sftp_factory=lambda channel: _Session(channel, self.files), **options)
+            sftp_factory=lambda channel: _Session(channel, self.files, self.heard), **options)
         return int(self._acceptor.get_port())
 
     async def close(self) -> None:
@@ -110,17 +124,36 @@ class _Door(asyncssh.SSHServer):
     def __init__(self, server: SftpServer) -> None:
         self._server = server
         self._connection: asyncssh.SSHServerConnection
+        self._user = ""
+        self._outcome = "no login"
+        self._patience: Cancellable | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         self._server.connections[conn] = None
         if not self._server.is_up():
+            self._outcome = "turned away"
             conn.abort()
+        elif self._server.patience is not None:
+            self._patience = self._server.patience(conn.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the library's shape
         self._server.connections.pop(self._connection, None)
+        self._stop_waiting()
+        if self._outcome != "login":
+            self._server.heard(self._outcome, self._user, "")
+
+    def auth_completed(self) -> None:
+        self._stop_waiting()
+        self._outcome = "login"
+        self._server.heard(self._outcome, self._user, "")
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
 
     def begin_auth(self, username: str) -> bool:
+        self._user = username
         nobody = asyncssh.import_authorized_keys("")
         self._connection.set_authorized_keys(self._server.users.get(username, nobody))
         return True
@@ -129,9 +162,10 @@ class _Door(asyncssh.SSHServer):
 class _Session(asyncssh.SFTPServer):
     """One client that looks around and reads."""
 
-    def __init__(self, channel: asyncssh.SSHServerChannel[bytes], files: MemoryFiles) -> None:
+    def __init__(self, channel: asyncssh.SSHServerChannel[bytes], files: MemoryFiles, heard: Heard) -> None:
         super().__init__(channel)
-        self._files = files
+        self._files, self._heard = files, heard
+        self._user = str(channel.get_extra_info("username"))
 
     def realpath(self, path: bytes) -> bytes:
         return _absolute(path).encode()
@@ -149,14 +183,16 @@ class _Session(asyncssh.SFTPServer):
 
     def listdir(self, path: bytes) -> list[bytes]:
         where = _absolute(path)
+        self._heard("list" if self._files.is_folder(where) else "missing", self._user, where)
         if not self._files.is_folder(where):
             raise asyncssh.SFTPNoSuchFile(where)
         return [name.encode() for name in self._files.names(where)]
 
     def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:  # noqa: ARG002 - the library's shape
         if pflags & ~asyncssh.FXF_READ:
-            raise asyncssh.SFTPPermissionDenied("files can only be read")
+            return self._refused(path)
         file = self._files.get(_absolute(path))
+        self._heard("fetch" if file is not None else "missing", self._user, _absolute(path))
         if file is None:
             raise asyncssh.SFTPNoSuchFile(_absolute(path))
         return file
@@ -170,7 +206,8 @@ class _Session(asyncssh.SFTPServer):
     def close(self, file_obj: object) -> None:
         """A file that was opened to be read needs no closing."""
 
-    def _refused(self, *_args: object, **_named: object) -> Any:
+    def _refused(self, *given: object, **_named: object) -> Any:
+        self._heard("refused", self._user, _absolute(given[0]) if given and isinstance(given[0], bytes) else "")
         raise asyncssh.SFTPPermissionDenied("nothing can be changed here")
 
     open56 = write = setstat = lsetstat = fsetstat = remove = mkdir = rmdir = rename = posix_rename = _refused

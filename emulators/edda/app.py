@@ -7,7 +7,7 @@ JWS for the request that it answers. Silence (a fault) is a connection that stay
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from starlette.applications import Starlette
@@ -36,10 +36,18 @@ NOBODY = "-"
 """The request of an answer to what is no request."""
 
 
-def edda_app(bank: EddaBank, key_id: str, key: RSAPrivateKey, brokers: Mapping[str, RSAPublicKey]) -> Starlette:
+async def on_the_loop(us: int) -> None:
+    """Waits by the loop's clock."""
+    await asyncio.sleep(us / US_PER_S)
+
+
+def edda_app(
+    bank: EddaBank, key_id: str, key: RSAPrivateKey, brokers: Mapping[str, RSAPublicKey],
+    wait: Callable[[int], Awaitable[None]] = on_the_loop,
+) -> Starlette:
     """The bank's application. ``key``: with which it signs, by the name of ``key_id``; ``brokers``: public key of each
-    key id that may call."""
-    door = _Door(bank, key_id, key, brokers)
+    key id that may call; ``wait``: passes the µs that an answer takes."""
+    door = _Door(bank, key_id, key, brokers, wait)
     return Starlette(routes=[Route(f"{BASES[bank.bank]}/{{rest:path}}", door.answer, methods=["GET", "POST"])])
 
 
@@ -47,8 +55,10 @@ class _Door:
     """Lets in what is signed, timely, new and well formed."""
 
     def __init__(
-        self, bank: EddaBank, key_id: str, key: RSAPrivateKey, brokers: Mapping[str, RSAPublicKey]
+        self, bank: EddaBank, key_id: str, key: RSAPrivateKey, brokers: Mapping[str, RSAPublicKey],
+        wait: Callable[[int], Awaitable[None]],
     ) -> None:
+        self._wait = wait
         self._bank, self._key_id, self._key, self._key_of = bank, key_id, key, brokers.get
         self._strangers: RSAPrivateKey | None = None
         self._seen: dict[tuple[str, str], int] = {}
@@ -60,7 +70,7 @@ class _Door:
             return Silence() if self._bank.silent else self._respond(refusal(error.code), NOBODY, self._key)
         handled = self._bank.handle(signed.request)
         if handled.delay_us:
-            await asyncio.sleep(handled.delay_us / US_PER_S)
+            await self._wait(handled.delay_us)
         if handled.reply is None:
             return Silence()
         return self._respond(handled.reply, signed.jti, self._stranger() if handled.forged else self._key)

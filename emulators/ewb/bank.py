@@ -21,7 +21,7 @@ from core.wire.ewb_csv import Row
 from emulators.faults import AIM as COMMON_AIM
 from emulators.faults import AIM_ALLOWED, Allowed, FaultKind, FaultsInForce, FaultTable, Parameter
 from emulators.loop import timer_of
-from emulators.receiving import Line, ReceivingBank
+from emulators.receiving import BROKER, Line, ReceivingBank
 
 BANK: Final = "ewb"
 CSV, BAI2 = "csv", "bai2"
@@ -85,6 +85,10 @@ class EwbBank(ReceivingBank):
         """The day of which the portal tells."""
         return hkt_date(self._now_ms())
 
+    def days(self) -> list[date]:
+        """The days of which there is something to tell, and today, oldest first."""
+        return sorted({self.today(), *(hkt_date(line.booked_ms) for line in self.lines())})
+
     def csv(self, day: date) -> bytes:
         """The movements of a day."""
         rows = [Row(line.our_account, day, line.reference, line.remark or "WIRE", "C" if line.credit else "D",
@@ -114,7 +118,12 @@ class EwbBank(ReceivingBank):
             Detail(INCOMING_WIRE if line.credit else OUTGOING_WIRE, line.amount, line.reference, "",
                    _plain(line.payer_name) if named and line.credit else "", _plain(line.remark))
             for line in self._of(day) if line.our_account == number)
-        return Account(number, ccy, details, ((CLOSING_BALANCE, self.balance("broker", ccy)),))
+        return Account(number, ccy, details, ((CLOSING_BALANCE, self._closing(ccy, number, day)),))
+
+    def _closing(self, ccy: str, number: str, day: date) -> int:
+        """What is on an account at the end of a day: now, without what came later."""
+        later = (line for line in self.ever() if line.our_account == number and hkt_date(line.booked_ms) > day)
+        return self.balance(BROKER, ccy) - sum(line.amount if line.credit else -line.amount for line in later)
 
     def _of(self, day: date) -> list[Line]:
         return [line for line in self.lines() if hkt_date(line.booked_ms) == day]

@@ -45,7 +45,8 @@ class Courier(Protocol):
 
 
 class HsbcBank(ReceivingBank):
-    """``courier`` and ``sealing`` may be set until the first line is booked; without a courier nothing is dropped."""
+    """``sealing`` may be set until the first line is booked, ``courier`` at any time: without one nothing is
+    dropped."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, clock: Clock, streams: Streams | Callable[[str], Any], trace: Trace,
@@ -176,16 +177,18 @@ class HsbcBank(ReceivingBank):
     # Dropping
 
     def _begin_drop(self, name: str, content: bytes, line: Line, attempt: int) -> None:
-        task = self._loop.create_task(self._drop(name, content, line, attempt), name=f"hsbc drops {name}")
+        if self.courier is None:
+            return  # nobody wants them any more
+        task = self._loop.create_task(self._drop(self.courier, name, content, line, attempt),
+                                      name=f"hsbc drops {name}")
         self._dropping[task] = None
         task.add_done_callback(lambda _: self._dropping.pop(task))
 
-    async def _drop(self, name: str, content: bytes, line: Line, attempt: int) -> None:
-        assert self.courier is not None
+    async def _drop(self, courier: Courier, name: str, content: bytes, line: Line, attempt: int) -> None:
         try:
-            await self.courier.drop(name, content)
+            await courier.drop(name, content)
             if not self._struck(Strikes.BELL, line):
-                await self.courier.ring(name)
+                await courier.ring(name)
         except DropFailed:
             if attempt < len(self.values.retries_us):
                 self._after_us(self.values.retries_us[attempt], self._begin_drop, name, content, line, attempt + 1)

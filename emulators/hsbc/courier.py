@@ -53,7 +53,7 @@ class SftpCourier:
                 partial = f"{self._folder}/{name}{_TEMPORARY}"
                 async with sftp.open(partial, "wb") as file:
                     await file.write(content)
-                await sftp.rename(partial, f"{self._folder}/{name}")
+                await _put_in_place(sftp, partial, f"{self._folder}/{name}")
         except (asyncssh.Error, OSError, TimeoutError) as error:
             await self.close()
             raise DropFailed(f"{type(error).__name__}: {error}") from error
@@ -79,7 +79,7 @@ class SftpCourier:
 
     async def _connect(self, address: Address) -> tuple[AsyncExitStack, asyncssh.SFTPClient, Address]:
         options: dict[str, Any] = {
-            "config": [], "agent_path": None, "rekey_seconds": _NO_LIMIT_S,
+            "config": [], "agent_path": None, "rekey_seconds": _NO_LIMIT_S, "login_timeout": 0,
             "known_hosts": known_host(address.host, address.port, address.key)}
         async with AsyncExitStack() as stack:
             with self._host():
@@ -93,3 +93,11 @@ class SftpCourier:
         if session is not None:
             session[1].exit()
             await session[0].aclose()
+
+
+async def _put_in_place(sftp: asyncssh.SFTPClient, partial: str, whole: str) -> None:
+    """Rename, over what lies there: it was dropped before and nobody heard of it. Some servers cannot."""
+    try:
+        await sftp.posix_rename(partial, whole)
+    except asyncssh.SFTPOpUnsupported:
+        await sftp.rename(partial, whole)

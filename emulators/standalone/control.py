@@ -68,6 +68,7 @@ class StandAlone(Protocol):
 
     @property
     def standing(self) -> Standing: ...
+    def own_routes(self) -> APIRouter | None: ...
     def customer_added(self, customer: NewCustomer) -> None: ...
     @property
     def reset(self) -> Callable[[int | None, int | None], Awaitable[None]]: ...
@@ -80,6 +81,9 @@ def bank_control(alone: StandAlone) -> FastAPI:
     app.include_router(fault_routes(alone.faults))
     app.include_router(_doing(alone))
     app.include_router(_looking(alone))
+    own = alone.own_routes()
+    if own is not None:
+        app.include_router(own)
     return app
 
 

@@ -28,6 +28,8 @@ class NewCustomer(Order):
     name: Annotated[str, Field(min_length=1, max_length=64)]
     id_no_hash: Annotated[str, Field(pattern=r"^[!-~]{0,64}$", description="hash-ID if absent")] = ""
     card_no: Annotated[str, Field(pattern=r"^(\d{8,19})?$", description="the bank's next if absent")] = ""
+    debtor_bank: Annotated[str, Field(
+        pattern=r"^([a-z0-9]{1,16})?$", description="direct debit only: where the account is; else itself")] = ""
     balances: Annotated[dict[Currency, Holding], Field(min_length=1)]
     markets: Annotated[tuple[MarketName, ...], Field(description="agreed earlier; [] for none")] = MARKETS
 

@@ -63,11 +63,14 @@ class Entering(Protocol):
 
 
 class HttpJournal:
-    """An ASGI application that enters each request with its answer; ``message_of`` names it by method and path."""
+    """An ASGI application that enters each request with its answer; ``message_of`` names it by method and path,
+    ``answer_of`` decodes answers that are no JSON and no text for people."""
 
     def __init__(
-        self, app: ASGIApp, journal: Entering, now_ms: Callable[[], int], message_of: Callable[[str, str], str]
+        self, app: ASGIApp, journal: Entering, now_ms: Callable[[], int], message_of: Callable[[str, str], str],
+        answer_of: Callable[[bytearray], Any] | None = None,
     ) -> None:
+        self._answer_of = answer_of or decoded
         self._app = app
         self._journal = journal
         self._now_ms = now_ms
@@ -81,8 +84,8 @@ class HttpJournal:
         finally:
             self._journal.append({
                 "at_ms": at_ms, "message": self._message_of(scope["method"], scope["path"]), "method": scope["method"],
-                "target": _target(scope), "body": _decoded(exchange.asked), "status": exchange.status or None,
-                "answer": _decoded(exchange.answered)})
+                "target": _target(scope), "body": decoded(exchange.asked), "status": exchange.status or None,
+                "answer": self._answer_of(exchange.answered)})
 
 
 class _Exchange:
@@ -109,7 +112,7 @@ def _target(scope: Scope) -> str:
     return f"{scope['path']}?{query}" if query else str(scope["path"])
 
 
-def _decoded(data: bytearray) -> Any:
+def decoded(data: bytearray) -> Any:
     """JSON, else text, else hexadecimal digits; None if there is nothing."""
     if not data:
         return None

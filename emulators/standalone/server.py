@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from fastapi import APIRouter
+
 from core.calendars import Calendars
 from core.calendars.tables import OutsideCalendar
 from core.calendars.windows import GATES
@@ -27,6 +29,8 @@ from emulators.standalone.bochk import StandingBochk
 from emulators.standalone.control import bank_control
 from emulators.standalone.credits import StandingCredits
 from emulators.standalone.customers import NewCustomer
+from emulators.standalone.debit_control import debit_routes
+from emulators.standalone.ewb import StandingEwb
 from emulators.standalone.fault_control import FaultControl, described
 from emulators.standalone.http import HttpFace
 from emulators.standalone.icbc import StandingIcbc
@@ -34,21 +38,54 @@ from emulators.standalone.journal import Journal
 from emulators.standalone.loop import ServedLoop
 from emulators.standalone.pace import Pace, Wrong
 from emulators.standalone.process import ended_by_broken_rules, ended_by_signals
+from emulators.standalone.push_control import push_routes
 from emulators.standalone.sockets import StandingSocketBank
 from emulators.standalone.standing import Refused, Site, Standing
 from emulators.standalone.web import Remembered
 from emulators.standalone.words import moment_ms, show_moment
 from emulators.streams import Streams
 
-BANKS: Final[dict[str, tuple[Callable[[Site], Standing], int]]] = {
-    "airstar": (StandingAirstar, 1),
-    "cmb": (partial(StandingSocketBank, "cmb"), 3),
-    "cmbc": (partial(StandingSocketBank, "cmbc"), 2),
-    "icbc": (StandingIcbc, 2),
-    "bochk": (StandingBochk, 2),
-    **{bank: (partial(StandingCredits, bank), 1) for bank in (*FPS_BANKS, *MAILBOXES)},
+Routes = Callable[[Callable[[], Any]], APIRouter]
+"""What one bank's control interface has besides; it is given how the bank that stands now is had."""
+
+
+class Kind(NamedTuple):
+    """How a bank is built, how many ports it has, one after the other, and what can be done to it alone."""
+
+    make: Callable[[Site], Standing]
+    ports: int
+    routes: Routes | None = None
+    of: str = ""
+    """Direct debit: the bank whose it is, and whose maintenance it keeps."""
+
+
+def _hsbc(site: Site) -> Standing:
+    from emulators.standalone.hsbc import StandingHsbc  # AsyncSSH takes long to import
+
+    return StandingHsbc(site)
+
+
+def _debits(bank: str) -> Callable[[Site], Standing]:
+    def make(site: Site) -> Standing:
+        from emulators.standalone.debits import StandingDebits
+
+        return StandingDebits(bank, site)
+
+    return make
+
+
+BANKS: Final[dict[str, Kind]] = {
+    "airstar": Kind(StandingAirstar, 1),
+    "cmb": Kind(partial(StandingSocketBank, "cmb"), 3),
+    "cmbc": Kind(partial(StandingSocketBank, "cmbc"), 2),
+    "icbc": Kind(StandingIcbc, 2),
+    "bochk": Kind(StandingBochk, 2),
+    "hsbc": Kind(_hsbc, 1, push_routes),
+    "ewb": Kind(StandingEwb, 1),
+    "hsbc_eddi": Kind(_debits("hsbc"), 2, debit_routes, "hsbc"),
+    "hase_eddi": Kind(_debits("hase"), 1, debit_routes, "hase"),
+    **{bank: Kind(partial(StandingCredits, bank), 1) for bank in (*FPS_BANKS, *MAILBOXES)},
 }
-"""Name -> how it is built, and how many ports it has, one after the other."""
 
 STATE_IS = "in memory only: fresh at every start and after POST /reset; the keys are kept"
 
@@ -75,8 +112,8 @@ class BankServer:
     def __init__(self, options: Options, loop: ServedLoop, entropy: Entropy) -> None:
         self._options, self._loop, self._entropy = options, loop, entropy
         settings = self._settings = options.settings
-        self._make, number = BANKS[options.bank]
-        self._ports = [options.port + n if options.port else 0 for n in range(number)]
+        self._kind = BANKS[options.bank]
+        self._ports = [options.port + n if options.port else 0 for n in range(self._kind.ports)]
         self._start_ms = options.start_ms
         self.seed = options.seed
         self.page = int(settings["standalone.control.page"])
@@ -96,15 +133,20 @@ class BankServer:
 
     def _build(self, clock: LoopClock) -> Standing:
         options = self._options
-        standing = self._make(Site(
+        standing = self._kind.make(Site(
             self._loop, clock, Streams(self.seed), Trace(clock), self._settings, self._is_open, self._in_maintenance,
             options.folder, self._entropy, self.journal))
         for customer in self._first_customers(standing.currencies):
             try:
-                standing.add(customer)
+                self._add(standing, customer)
             except Refused as error:
                 raise Misconfigured(str(error), where="customers") from None
         return standing
+
+    def _add(self, standing: Standing, customer: NewCustomer) -> None:
+        if customer.debtor_bank and not self._kind.of:
+            raise Refused(f"{customer.id}: debtor_bank: only direct debit reaches other banks: leave it out")
+        standing.add(customer)
 
     def _first_customers(self, currencies: Sequence[str]) -> list[NewCustomer]:
         if self._options.customers is None:
@@ -132,7 +174,7 @@ class BankServer:
     def _in_maintenance(self, ms: int) -> bool:
         if self._options.always_open:
             return False
-        return self._asked(lambda: self._calendars.in_maintenance(self._options.bank, ms))
+        return self._asked(lambda: self._calendars.in_maintenance(self._kind.of or self._options.bank, ms))
 
     def _asked(self, ask: Callable[[], bool]) -> bool:
         """The end of the calendars is the end of the server, whoever came to it."""
@@ -177,9 +219,13 @@ class BankServer:
 
     # What the control interface asks
 
+    def own_routes(self) -> APIRouter | None:
+        """What the control interface of this bank has besides that of every bank."""
+        return None if self._kind.routes is None else self._kind.routes(lambda: self.standing)
+
     def customer_added(self, customer: NewCustomer) -> None:
         """A customer by the control interface."""
-        self.standing.add(customer)
+        self._add(self.standing, customer)
 
     @property
     def reset(self) -> Callable[[int | None, int | None], Awaitable[None]]:
