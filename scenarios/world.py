@@ -89,9 +89,9 @@ class World:
 
     def __init__(
         self, scenario: Scenario, names: Names, loop: SimLoop, trace: Trace, clock: LoopClock,
-        places: Places | None = None,
+        places: Places | None = None, databases: Callable[[], Awaitable[Databases]] | None = None,
     ) -> None:
-        """``places``: where the banks' servers stand; in memory unless told."""
+        """``places``: where the banks' servers stand; ``databases``: opens the core's. Both in memory unless told."""
         self.scenario, self.names, self.loop, self.trace, self.clock = scenario, names, loop, trace, clock
         self.streams = Streams(scenario.seed)
         self.settings = Settings(scenario.settings)
@@ -113,6 +113,7 @@ class World:
                          if name in (*banks_of(scenario), *deposit_banks_of(scenario, names))}
         self.banks: dict[str, BankInWorld] = {**self.bst, **self.receivers, **self.debiting}
         self._transfers = Transfers(self.settings, self.streams)
+        self._open_databases = databases or partial(open_databases, StorageConfig("memory"))
         self.databases: Databases
         self.core: Core
         self.kills = 0
@@ -138,7 +139,7 @@ class World:
 
     async def begin(self) -> None:
         """Open the books and the banks, then start the core."""
-        self.databases = await open_databases(StorageConfig("memory"))
+        self.databases = await self._open_databases()
         for bank in self.banks.values():
             await bank.open()
         for customer in self.customers:

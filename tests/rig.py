@@ -15,6 +15,7 @@ from core.domain import FreezeType, Market, Role
 from core.errors import Refusal
 from core.orchestration.records import Actor, Reply
 from core.orchestration.requests import DepositRequest, WithdrawRequest
+from core.storage import Databases
 from core.trace import Event, Trace
 from emulators.loop import LoopClock, SimLoop
 from scenarios.facts import RunFacts
@@ -197,9 +198,11 @@ def play(
     story: Callable[[Rig], Awaitable[Any]], *, start: str = "2026-03-12 10:00", seed: int = 7,
     wire: str = "messages", settings: Mapping[str, Any] | None = None, then_s: float = 0, planted: bool = False,
     cards: Sequence[str] = ("airstar", "hsbc"), statements: Sequence[str] = (),
+    databases: Callable[[], Awaitable[Databases]] | None = None,
 ) -> Any:
     """Tell a story; returns what it returns. ``planted``: the story breaks an invariant on purpose. ``cards``: banks at
-    which both customers have a card; ``statements``: those of them whose statements are collected."""
+    which both customers have a card; ``statements``: those of them whose statements are collected; ``databases``: opens
+    the core's, in memory unless told."""
     import json
 
     text = HEAD.format(start=start, seed=seed, wire=wire, settings=json.dumps({**STEADY, **(settings or {})}),
@@ -216,7 +219,7 @@ def play(
     trace.subscribe(invariants)
 
     async def main() -> Any:
-        world = World(scenario, NAMES, loop, trace, clock)
+        world = World(scenario, NAMES, loop, trace, clock, databases=databases)
         world.facts = RunFacts(frozenset(c.uid for c in world.customers), world.uid_of, lambda *_: None,
                                lambda *_: None)
         trace.subscribe(world.facts)

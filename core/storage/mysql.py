@@ -45,7 +45,8 @@ IDLE_PROBE_S: Final = 60.0
 TABLE_OPTIONS: Final = " ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin"
 _ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 _SESSION = ("SET SESSION innodb_lock_wait_timeout = 10, "
-            "sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'")
+            "sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION'")
+"""A key that is given is kept, be it 0: the server would count one of its own."""
 
 _CONVERSIONS = {**conversions, FIELD_TYPE.NEWDECIMAL: int}
 """SUM of integers is a DECIMAL here and an integer in SQLite; nothing else of ours is one."""

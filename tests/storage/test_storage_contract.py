@@ -28,6 +28,7 @@ from core.storage import (
     open_databases,
     upsert,
 )
+from core.storage.account import bank_card
 from core.storage.assets import balance
 from core.storage.databases import SCHEMA_VERSION
 from core.storage.primary import applys, asb_sequence, auto_settings, tasks
@@ -91,6 +92,18 @@ async def test_a_given_key_is_kept_and_texts_differ_by_case(databases: Databases
     request = {"biz_type": "cash_deposit", "procedure_id": 1, "result": "", "created_at": NOW, "updated_at": NOW}
     for name in ("abc", "ABC"):
         await databases.procedure.execute(NEW_IDEM, request | {"rpc_request_id": name})
+
+
+async def test_a_key_that_is_given_as_zero_is_kept(databases: Databases) -> None:
+    row = {"uid": 1, "card_no_enc": "x", "token": None, "last4": "1234", "bank_code": "hsbc", "card_type": "",
+           "ccy_list": "", "holder_name": "A", "status": 3, "slot": None, "bound_at": None, "payouts": 0,
+           "verified_by": "", "unbind_reason": "", "created_at": NOW, "updated_at": NOW}
+    new = Statement(insert(bank_card))
+    assert await databases.account.insert(new, row | {"id": 0}) == 0
+    counted = await databases.account.insert(new, row)
+    assert counted == 1 and await databases.account.insert(new, row | {"id": 7}) == 7
+    assert await databases.account.all(Statement(select(bank_card.c.id).order_by(bank_card.c.id)), {}) == [
+        (0,), (1,), (7,)]
 
 
 async def test_an_exception_rolls_back_everything(databases: Databases) -> None:
