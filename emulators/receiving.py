@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 from core.clock import Clock
-from core.errors import InvariantBroken
+from core.errors import InvariantBroken, Misconfigured
 from core.trace import Trace
 from emulators.book import OUTSIDE, Account, Book
 
@@ -89,6 +89,7 @@ class ReceivingBank:
 
     def top_up(self, customer_id: str, ccy: str, amount: int) -> None:
         """Money from outside the bank arrives on a customer's account."""
+        self._ours(ccy)
         self.book.move(self.book.account(OUTSIDE, ccy), self._payers[customer_id].accounts[ccy], amount)
 
     def balance(self, owner: str, ccy: str) -> int:
@@ -99,7 +100,14 @@ class ReceivingBank:
         """All customers, in the order in which they came."""
         return list(self._payers.values())
 
-    # Movements
+    # Movements, all in currencies that are kept here: any other raises `Misconfigured`
+
+    def _ours(self, ccy: str) -> Account:
+        if ccy not in self._broker:
+            raise Misconfigured(f"we have no account in {ccy} at {self.bank}",
+                                where=f"receiving.{self.bank}.accounts",
+                                remedy=f"pay in {', '.join(self._broker)}, or give an account number for {ccy}")
+        return self._broker[ccy]
 
     def transfer(
         self, customer_id: str, ccy: str, amount: int, *, payer_name: str | None = None,
@@ -107,20 +115,22 @@ class ReceivingBank:
     ) -> Line | None:
         """A customer of the bank pays us; None without the money. ``payer_name`` and ``payer_account`` as the statement
         shows them, where that is not what the bank knows."""
-        payer = self._payers[customer_id]
-        if not self.book.move(payer.accounts[ccy], self._broker[ccy], amount):
+        ours, payer = self._ours(ccy), self._payers[customer_id]
+        if not self.book.move(payer.accounts[ccy], ours, amount):
             return None
         return self._book(ccy, amount, True, payer.name if payer_name is None else payer_name,
                           payer.account_no if payer_account is None else payer_account, remark, customer_id)
 
     def receive(self, ccy: str, amount: int, *, payer_name: str, payer_account: str = "", remark: str = "") -> Line:
         """Money for us from somebody at another bank."""
-        self.book.move(self.book.account(OUTSIDE, ccy), self._broker[ccy], amount)
+        ours = self._ours(ccy)
+        self.book.move(self.book.account(OUTSIDE, ccy), ours, amount)
         return self._book(ccy, amount, True, payer_name, payer_account, remark, "")
 
     def charge(self, ccy: str, amount: int, remark: str) -> Line | None:
         """Money leaves our account (a fee, our own transfer); None if it does not bear it."""
-        if not self.book.move(self._broker[ccy], self.book.account(OUTSIDE, ccy), amount):
+        ours = self._ours(ccy)
+        if not self.book.move(ours, self.book.account(OUTSIDE, ccy), amount):
             return None
         return self._book(ccy, amount, False, "", "", remark, "")
 
@@ -142,7 +152,7 @@ class ReceivingBank:
         line = Line(self._number, self._clock.now_ms(), self.our_accounts[ccy], ccy, amount, credit,
                     self._broker[ccy].balance, self._reference(self._number), name, account, remark, customer)
         self._lines[line.seq] = line
-        self._of_account[line.our_account].append(line.seq)
+        self._of_account.setdefault(line.our_account, []).append(line.seq)
         self._ever.append(line)
         self._tell("receive" if credit else "charge", line)
         for hear in self._hearers:

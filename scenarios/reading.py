@@ -12,7 +12,7 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -611,8 +611,9 @@ def _check_flows(scenario: Scenario, names: Names, document: Document) -> None:
         if not scenario.population.cards.get(bank):
             document.report((*path, "channel"), f"no customer has a card at {bank}",
                             f"add population.cards: {{{bank}: 0.5}}")
-        for ccy in (ccy for ccy, share in flow.ccy.items() if share and not names.carries(bank, ccy)):
-            document.report((*path, "ccy", ccy), *_not_carried(names, bank, ccy), key=True)
+        taken = _taken(scenario, names, bank, deposits)
+        for ccy in (ccy for ccy, share in flow.ccy.items() if share and ccy not in taken):
+            document.report((*path, "ccy", ccy), *_not_carried(bank, ccy, taken), key=True)
         _check_window(scenario, flow, path, document)
         _check_currencies(scenario, names, flow, path, document)
 
@@ -642,8 +643,16 @@ def _check_currencies(scenario: Scenario, names: Names, flow: Flow, path: KeyPat
                             key=True)
 
 
-def _not_carried(names: Names, bank: str, ccy: str) -> tuple[str, str]:
-    return f"{bank} does not carry {ccy}", f"it carries {', '.join(names.bank_currencies[bank])}"
+def _taken(scenario: Scenario, names: Names, bank: str, deposits: bool) -> tuple[str, ...]:
+    """The currencies that a bank takes; of deposits at a statement bank, those in which we have an account there."""
+    if deposits and bank in names.receiving:
+        accounts = scenario.settings.get(f"receiving.{bank}.accounts", names.receiving[bank])
+        return tuple(accounts) if isinstance(accounts, Mapping | Sequence) else names.currencies
+    return tuple(ccy for ccy in names.currencies if names.carries(bank, ccy))
+
+
+def _not_carried(bank: str, ccy: str, taken: Sequence[str]) -> tuple[str, str]:
+    return f"{bank} does not carry {ccy}", f"it carries {', '.join(taken)}"
 
 
 def _movements(scenario: Scenario) -> Iterator[tuple[KeyPath, str, Movement]]:
@@ -667,8 +676,9 @@ def _check_movements(scenario: Scenario, names: Names, document: Document) -> No
         elif isinstance(movement.customer, str) and bank not in cards[movement.customer]:
             document.report((*path, "customer"), f"{movement.customer} has no card at {bank}",
                             f"add cards: [{bank}] to the customer")
-        if bank is not None and not names.carries(bank, movement.ccy):
-            document.report((*path, "ccy"), *_not_carried(names, bank, movement.ccy))
+        taken = names.currencies if bank is None else _taken(scenario, names, bank, kind == "deposit")
+        if bank is not None and movement.ccy not in taken:
+            document.report((*path, "ccy"), *_not_carried(bank, movement.ccy, taken))
         if movement.market and movement.ccy not in names.markets[movement.market]:
             document.report((*path, "ccy"), f"market {movement.market} does not take {movement.ccy}",
                             f"it takes {', '.join(names.markets[movement.market])}")

@@ -15,7 +15,7 @@ from core.deposits.collection import StatementRoom
 from core.deposits.ewb import EwbCollector, Uploaded
 from core.deposits.statements import Flow, Statements
 from core.domain import Role
-from core.errors import Code, Refusal
+from core.errors import Code, Misconfigured, Refusal
 from core.jobs import Jobs
 from core.orchestration.records import Actor
 from core.runtime.statement_banks import collectors
@@ -221,6 +221,17 @@ def test_every_fault_of_a_file_is_over_with_the_next_one(fault):
         world.pass_s(4 * 3600)
         assert sorted(flow.en_name for flow in world.flows()) == ["CHAN A", "CHAN B", "CHAN C"]
         assert sum(flow.amount for flow in world.flows()) == 300_000
+
+
+def test_the_bank_refuses_a_currency_in_which_we_have_no_account():
+    with ewb_world() as world:
+        for pay in (lambda: world.bank.transfer("a", "HKD", 100), lambda: world.bank.charge("HKD", 100, "a fee"),
+                    lambda: world.bank.receive("HKD", 100, payer_name="CHAN A"),
+                    lambda: world.bank.top_up("a", "HKD", 100)):
+            with pytest.raises(Misconfigured, match=r"accounts: we have no account in HKD at ewb \(pay in USD"):
+                pay()
+        world.bank.book.check()
+        assert world.bank.ever() == []
 
 
 def test_on_a_day_without_trading_nobody_is_there():

@@ -403,6 +403,9 @@ customers:
     ("population: {customers: 3, cards: {cmbc: 1.0}, at_bank: {CNH: {median: 9, p99: 9}}}\n"
      "workload:\n  - deposits: {channel: cmbc, count: 1, ccy: {CNH: 1}, amount: {CNH: {median: 1, p99: 2}}}\n",
      "workload[0].deposits.ccy.CNH", "cmbc does not carry CNH (it carries HKD, USD)"),
+    ("population: {customers: 3, cards: {ewb: 1.0}, at_bank: {HKD: {median: 9, p99: 9}}}\n"
+     "workload:\n  - deposits: {channel: ewb, count: 1, ccy: {HKD: 1}, amount: {HKD: {median: 1, p99: 2}}}\n",
+     "workload[0].deposits.ccy.HKD", "ewb does not carry HKD (it carries USD)"),
     ("workload:\n  - recorded:\n    - {at: 10:00, deposit: {customer: dave, channel: cmb, ccy: HKD, amount: 5}}\n",
      "workload[0].recorded[0].deposit.customer", "dave has no card at cmb (add cards: [cmb] to the customer)"),
     ("faults:\n  - {at: 10:00, inject: cmb.reject}\n", "faults[0].inject",
@@ -422,6 +425,20 @@ def test_mistakes_about_banks_are_told(text: str, path: str, words: str) -> None
     with pytest.raises(ScenarioInvalid) as caught:
         load_text(BANKS + text, names(), file="f.yaml")
     assert [(p.path, f"{p.what} ({p.remedy})") for p in caught.value.problems] == [(path, words)]
+
+
+@pytest.mark.parametrize(("ccy", "taken"), [("USD", True), ("HKD", False)])
+def test_a_deposit_is_in_a_currency_of_our_accounts_there(ccy: str, taken: bool) -> None:
+    from scenarios.names import names
+
+    text = BANKS.replace("cards: [cmbc]", "cards: [ewb]") + (
+        "workload:\n  - recorded:\n"
+        f"    - {{at: 10:00, deposit: {{customer: dave, channel: ewb, ccy: {ccy}, amount: 5}}}}\n")
+    if not taken:
+        with pytest.raises(ScenarioInvalid, match=r"ewb does not carry HKD \(it carries USD\)"):
+            load_text(text, names(), file="f.yaml")
+        text += 'settings: {receiving.ewb.accounts: {USD: "8600000001", HKD: "8600000002"}}\n'
+    assert load_text(text, names(), file="f.yaml").name == "banks"
 
 
 @pytest.mark.parametrize("text", [
