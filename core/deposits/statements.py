@@ -6,6 +6,9 @@
 An entry that comes again changes nothing, by whichever way it comes: pushed and pulled, re-pulled over the turn of a
 month, or after a crash between two of them. Both rows are written in one transaction with whatever the collector adds
 (its own cursor), so that a cursor never passes an entry that is not kept.
+
+What was taken is looked at until it is settled, whatever date its bank gives it: ``flow_month`` names every month with
+entries, and a month is forgotten only when it is older than what collectors still bring and nothing in it is open.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import and_, bindparam, insert, select, update
+from sqlalchemy import and_, bindparam, delete, insert, select, update
 
 from core.clock import MS_PER_DAY, Clock, hkt_date
 from core.statement import Entry
@@ -24,9 +27,11 @@ from core.storage import (
     Transaction,
     bank_month,
     ensure_flow_table,
+    upsert,
 )
 from core.storage import Sequence as Numbers
-from core.storage.primary import MATCHING_BANKS, bank_flows, statement_flows
+from core.storage import Statement as Sql
+from core.storage.primary import MATCHING_BANKS, bank_flows, flow_month, statement_flows
 from core.trace import Trace
 
 NEW, WINDOW_WAIT, CANDIDATE, MATCHED, CREDITED, ABNORMAL, VOID = range(7)
@@ -91,6 +96,10 @@ CHANGE = Sharded(lambda t: update(t).where(t.c.id == bindparam("b_id"), and_(
     t.c.status == bindparam("b_status"), t.c.is_used == bindparam("b_used"))).values(
     {name: bindparam(name) for name in ("status", "is_used", "en_name", "payer_acct", "balance", "updated_at")}),
     statement_flows)
+_M = flow_month.c
+WATCH = Sql(upsert(flow_month, key=("bank_type", "month"), update=("updated_at",)))
+WATCHED = Sql(select(_M.month).where(_M.bank_type == bindparam("bank")).order_by(_M.month))
+FORGET = Sql(delete(flow_month).where(_M.bank_type == bindparam("b_bank"), _M.month == bindparam("b_month")))
 _MONTHS: Final = 10**6
 _OWN_RAW: Final = ("icbc",)
 """Banks whose collector keeps raw rows of another shape."""
@@ -123,16 +132,21 @@ OnUse = Callable[[Questions, Flow], Awaitable[None]]
 """How a bank with raw rows of its own marks one as used, or free again, in the transaction that does it."""
 
 
+class _Open(Exception):
+    """An entry came while its month was to be forgotten: it is not."""
+
+
 class Statements:
     """Statement entries of all matching banks in one core, in the primary database."""
 
     def __init__(self, db: Database, clock: Clock, trace: Trace, *, keep_months: int) -> None:
-        """``keep_months``: how many months back entries may still be open."""
+        """``keep_months``: how many months before this one are never forgotten."""
         self._db, self._clock, self._trace, self._keep_months = db, clock, trace, keep_months
         self.ids = Numbers(db, "statement")
         self.on_new: Callable[[str], None] = lambda _bank: None
         self.on_use: dict[str, OnUse] = {}
         self._made: dict[str, None] = {}
+        self._watched: dict[str, None] = {}  # months of now that ``flow_month`` has for certain
 
     async def take(self, bank: str, entries: Sequence[Entry], source: str, also: Also | None = None, *,
                    emergency: bool = False) -> Taken:
@@ -200,6 +214,7 @@ class Statements:
                     entry.amount, entry.dr_cr, entry.balance, entry.credit_time, entry.en_name[:140],
                     entry.payer_acct, entry.remark[:500], NEW if entry.dr_cr == "C" else VOID, 0, raw_id,
                     emergency)
+        await self._watch(tx, bank, month, now)
         await tx.execute(NEW_FLOW[bank_month(bank, month)], flow._asdict() | {"created_at": now, "updated_at": now})
         self.publish(tx, flow, source)
 
@@ -252,12 +267,19 @@ class Statements:
         return None
 
     async def open(self, bank: str) -> list[Flow]:
-        """Entries that may still find their application: of this month and those before, oldest first."""
+        """Entries that may still find their application, whatever their month, oldest first."""
         found: list[Flow] = []
-        for month in self.recent_months():
-            shard = await self._table(bank, month)
-            found += [Flow(*row) for row in await self._db.all(STILL_OPEN[shard], {})]
+        past = self._recent(self._clock.now_ms() - MS_PER_DAY)[0]  # by a day: what is being written is in by then
+        for month in await self.open_months(bank):
+            rows = await self._db.all(STILL_OPEN[await self._table(bank, month)], {})
+            found += [Flow(*row) for row in rows]
+            if not rows and month < past:
+                await self._forget(bank, month)
         return sorted(found, key=lambda flow: (flow.credit_time, flow.id))
+
+    async def open_months(self, bank: str) -> list[int]:
+        """Months of which entries of a bank may be open, oldest first."""
+        return [int(month) for (month,) in await self._db.all(WATCHED, {"bank": bank})]
 
     async def between(self, bank: str, since_ms: int, until_ms: int) -> list[Flow]:
         """Entries credited in ``[since, until)``, over all months that it touches."""
@@ -268,8 +290,11 @@ class Statements:
         return found
 
     def recent_months(self) -> list[int]:
-        """This month and those before it that may hold open entries, oldest first."""
-        month, found = month_at(self._clock.now_ms()), []
+        """This month and those before it in which entries are expected, oldest first."""
+        return self._recent(self._clock.now_ms())
+
+    def _recent(self, now_ms: int) -> list[int]:
+        month, found = month_at(now_ms), []
         for _ in range(self._keep_months + 1):
             found.append(month)
             month = month - 1 if month % 100 > 1 else month - 89
@@ -294,6 +319,26 @@ class Statements:
         if to.is_used != flow.is_used and flow.bank_type in self.on_use:
             await self.on_use[flow.bank_type](tx, to)
         return to
+
+    # Months
+
+    async def _watch(self, tx: Transaction, bank: str, month: int, now: int) -> None:
+        """Name the month of a new entry, before the entry: who forgets the month meanwhile waits for this."""
+        key = bank_month(bank, month)
+        if key in self._watched and month >= self.recent_months()[0]:
+            return
+        await tx.execute(WATCH, {"bank_type": bank, "month": month, "updated_at": now})
+        tx.after_commit(lambda: self._watched.setdefault(key))
+
+    async def _forget(self, bank: str, month: int) -> None:
+        """Look at a month no more, unless something has come in meanwhile."""
+        try:
+            async with self._db.transaction() as tx:
+                await tx.execute(FORGET, {"b_bank": bank, "b_month": month})
+                if await tx.first(STILL_OPEN[bank_month(bank, month)], {}) is not None:
+                    raise _Open
+        except _Open:
+            return
 
     async def _table(self, bank: str, month: int) -> str:
         """The suffix of a month's table, which exists from now on."""
