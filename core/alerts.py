@@ -104,7 +104,8 @@ RULES: dict[str, Rule] = {
     "WD-04": Rule("Reversal (restoration) failure", "Critical", "T0", "withdrawal", "Contact risk control"),
     "WD-09": Rule("Withdrawal begun at the bank not paid", "High", "T2", "withdrawal", "Cancel it at the bank"),
     "WD-08": Rule("Late result contradicts the decision", "Critical", "T0", "withdrawal", "Confirm with the bank"),
-    "SBA-01": Rule("Risk control refused a deposit", "High", "T2", "deposit", "Escalate to the technical team"),
+    # Bottleneck 4 of architecture.md §10: P2. That a *matched* deposit was not credited is DEP-03, at P1.
+    "SBA-01": Rule("Risk control refused a deposit", "Medium", "T2", "deposit", "Escalate to the technical team"),
     "EDDA-01": Rule("Direct-debit authorisation not decided", "Medium", "T3", "edda", "Ask the bank about the mandate"),
     "EDDA-02": Rule("Bank contradicts an ended authorisation", "High", "T2", "edda",
                     "Ask the bank which holds; let the customer authorise anew"),

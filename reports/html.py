@@ -22,6 +22,7 @@ from core.errors import Misconfigured
 from core.money import show
 from reports import diagrams
 from reports.figures import Band, bar, histogram, latency_figure, sparkline, strip
+from reports.latency import stage_cards
 from reports.markup import Cell, Html, card, clock, clock_ms, day_of, duration, left, limit_words, share, table, text
 from reports.model import BucketView, Hop, Latency, Procedure, RunModel, Step
 from reports.verdict import Summary, checked, plural, total, verdict, violations
@@ -460,7 +461,8 @@ def _latency(page: Page) -> str:
     more = left(len(found) - PANELS, "channel") if len(found) > PANELS else ""
     return ("<h2 id=latency>Time to settle <span class=hint>from the customer’s wish to end_ok, virtual time; bars: "
             "procedures per bin (bins widen to the right), line: share settled within</span></h2>"
-            + card("By channel", table(columns, rows, limit=60)) + f'<div class="grid three">{panels}</div>{more}')
+            + card("By channel", table(columns, rows, limit=60)) + stage_cards(page.summary)
+            + f'<div class="grid three">{panels}</div>{more}')
 
 
 def _panel(latency: Latency, low: int, high: int) -> Html:

@@ -30,6 +30,7 @@ EXPECTED: Final = ("retrieval", "matching", "crediting", "total")
 SKIPPED: Final = "skipped"
 MOMENTS: Final = ("wished", "sent", "booked", "known", "matched", "credited")
 HOPS: Final = "latency.hops."
+WITHDRAWALS: Final = "latency.withdrawals."
 HOPS_AT: Final = 0.95
 _BOOKED: Final = ("collect", "receive")
 _SENT: Final = ("deposit", "create_debit")
@@ -211,18 +212,28 @@ class Judged(NamedTuple):
     met: bool | None
 
 
-def report_stages(stages: DepositStages, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The latency report of ``summary.json``: ``channels``: channel -> stage -> `Judged` as a mapping; ``hops``: call
-    -> the same against the bound of its trace. Expectations come from the settings ``latency.*``."""
+def report_stages(
+    stages: DepositStages, withdrawals: Mapping[str, array[int]], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The latency report of ``summary.json``: ``channels``: channel -> stage -> `Judged` as a mapping; ``withdrawals``:
+    channel -> `Judged` of the whole, from sorted microseconds; ``hops``: call -> the same against the bound of its
+    trace. Expectations come from the settings ``latency.*``."""
     words: Mapping[str, list[float]] = settings["latency.words"]
     channels = {f"{bank} deposit": _channel(found, _expected(settings, bank), words)
                 for bank, found in stages.samples().items()}
-    return {"channels": channels, "hops": _hops(stages, settings)}
+    whole = {channel: _judged(list(ordered), _of_withdrawal(settings, channel), words)._asdict()
+             for channel, ordered in withdrawals.items()}
+    return {"channels": channels, "withdrawals": whole, "hops": _hops(stages, settings)}
+
+
+def _of_withdrawal(settings: Mapping[str, Any], channel: str) -> str:
+    key = f"{WITHDRAWALS}{channel.removesuffix(' withdrawal')}"
+    return str(settings[key if key in set(settings) else f"{WITHDRAWALS}other"])
 
 
 def _expected(settings: Mapping[str, Any], bank: str) -> dict[str, str]:
     key = f"latency.stages.{bank}"
-    return dict(zip(EXPECTED, settings[key], strict=True)) if key in settings else {}
+    return dict(zip(EXPECTED, settings[key], strict=True)) if key in set(settings) else {}
 
 
 def _channel(found: Mapping[str, list[int]], expected: Mapping[str, str], words: Mapping[str, list[float]]) -> Any:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.clock import US_PER_S
+from reports.latency import STAGE_TITLES
 from reports.markup import duration
 from reports.verdict import Summary, checked, total, verdict, violations
 
@@ -29,7 +30,7 @@ def print_summary(console: Console, summary: Summary, diagram: Mapping[str, Any]
         f"{float(summary.get('wall_seconds', 0)):,.1f} s ({float(summary.get('speedup', 0)):,.0f}×)  "
         f"{int(summary.get('events', 0)):,} events  {float(summary.get('peak_rss_mb', 0)):,.0f} MB  trace "
         f"{str(summary.get('trace_hash', ''))[:12]}", "bright_black"))
-    for table in (_states(summary, diagram), _latency(summary), _expectations(summary)):
+    for table in (_states(summary, diagram), _latency(summary), _stages(summary), _expectations(summary)):
         if table.row_count:
             console.print(table)
     _print_violations(console, summary)
@@ -70,6 +71,25 @@ def _latency(summary: Summary) -> Table:
                       *(duration(float(found[name]) * US_PER_S) if found.get(name) is not None else "–"
                         for name in ("p50", "p95", "p99")))
     return table
+
+
+def _stages(summary: Summary) -> Table:
+    """Medians by stage; below each what the documents say, with a mark whether the median is within it."""
+    table = _table("Deposits by stage: median, what the documents say", ("Channel", "l"),
+                   *((name, "r") for name in STAGE_TITLES.values()))
+    for channel, stages in summary.get("stages", {}).get("channels", {}).items():
+        table.add_row(Text(channel.removesuffix(" deposit")), *(_stage(stages.get(name)) for name in STAGE_TITLES))
+    return table
+
+
+def _stage(found: Mapping[str, Any] | None) -> Text:
+    if found is None:
+        return Text("–", "bright_black")
+    median = Text(duration(found["p50"] * US_PER_S) if found["n"] else "–", "" if found["n"] else "bright_black")
+    if not found["expected"]:
+        return median
+    mark, style = {True: ("●", "green"), False: ("■", "red")}.get(found["met"], ("", "bright_black"))
+    return median + Text(f"\n{mark} {found['expected']}", style)
 
 
 def _expectations(summary: Summary) -> Table:

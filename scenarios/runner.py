@@ -210,7 +210,7 @@ class Run:
             "invariants": {"checked": {name: self.invariants.checked[name] for name in INVARIANTS},
                            "violations": [violation.as_dict() for violation in self.invariants.violations]},
             "expectations": list(evaluate(self.scenario.expect, self.facts)),
-            "latency": self._latencies(), "stages": report_stages(self.model.stages, world.settings),
+            "latency": self._latencies(), "stages": self._stages(world),
             "ledger": self._ledger(),
             "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             "settings": self._settings(world), "command": self._command,
@@ -220,6 +220,11 @@ class Run:
         return {found.channel: {"n": len(found.samples), **{
             f"p{round(share * 100)}": round(found.seconds(share), 3) for share in (0.50, 0.95, 0.99)}}
             for found in self.model.latencies()}
+
+    def _stages(self, world: World) -> dict[str, Any]:
+        withdrawals = {found.channel: found.samples for found in self.model.latencies()
+                       if found.channel.endswith(" withdrawal")}
+        return report_stages(self.model.stages, withdrawals, world.settings)
 
     @staticmethod
     def _settings(world: World) -> dict[str, Any]:

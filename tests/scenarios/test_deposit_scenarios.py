@@ -14,14 +14,17 @@ import pytest
 from tests.safety.scenario_runs import here
 
 
-def happened(name: str, kind: str, **wanted: Any) -> list[dict[str, Any]]:
+def happened(
+    name: str, kind: str, *, after_us: int = 0, before_us: int = 2**63, **wanted: Any
+) -> list[dict[str, Any]]:
     """Data of the events of a kind, in order."""
     folder = here(name).folder
     assert folder is not None
     with (folder / "events.jsonl").open("rb") as lines:
         events = (json.loads(line) for line in lines)
-        return [data for _, _, of, _, data in events
-                if of == kind and all(data[key] == value for key, value in wanted.items())]
+        return [data for _, t_us, of, _, data in events
+                if of == kind and after_us <= t_us < before_us
+                and all(data[key] == value for key, value in wanted.items())]
 
 
 def levels(name: str, rule: str) -> list[str]:
@@ -33,6 +36,10 @@ def levels(name: str, rule: str) -> list[str]:
     pytest.param("hsbc_day", marks=pytest.mark.req("LAT-05", "MATCH-010")),
     pytest.param("bochk_day", marks=pytest.mark.req("LAT-06", "MATCH-010")),
     pytest.param("icbc_day", marks=pytest.mark.req("ICBC-INC-12", "MATCH-010")),
+    pytest.param("cgb_day"), pytest.param("scb_day"), pytest.param("citi_day"), pytest.param("ewb_day"),
+    pytest.param("notice_banks_day", marks=pytest.mark.req("LAT-07")),
+    pytest.param("bochk_s16_night", marks=pytest.mark.req("BOCHK-S16-08")),
+    pytest.param("duplicate_deposit_reversed", marks=pytest.mark.req("EXC-D-03")),
     pytest.param("bochk_names_by_s16", marks=pytest.mark.req("BOCHK-S16-03", "BOCHK-S16-04", "LAT-06")),
     pytest.param("bochk_s16_late", marks=pytest.mark.req("BOCHK-S16-04")),
     pytest.param("bochk_s16_wrong", marks=pytest.mark.req("BOCHK-S16-05", "BOCHK-S16-07")),
@@ -45,6 +52,39 @@ def levels(name: str, rule: str) -> list[str]:
 ])
 def test_a_scenario_meets_what_the_documents_say(name: str) -> None:
     assert here(name).passed, [one for one in here(name).summary["expectations"] if not one["passed"]]
+
+
+@pytest.mark.req("BOT-01")
+def test_a_statement_that_is_not_received_leaves_an_application_without_an_entry() -> None:
+    name = "statement_not_received"
+    assert here(name).passed
+    _, bob, carol = (one["apply"] for one in happened(name, "apply", status="WAIT_MATCH"))
+    assert {one["apply"] for one in happened(name, "match")} == {bob, carol}, "no entry for Alice's, whatever was tried"
+    noon = 1_773_288_000_000_000  # of 12 March: an hour and a half after the three announced
+    assert [data["amount"] for data in happened(name, "statement", before_us=noon)] == [3_000_000], "impact: single"
+    assert levels(name, "HSBC-04") == ["P2"]
+
+
+@pytest.mark.req("BOT-04", "EXC-D-02")
+def test_a_credit_that_risk_control_refuses_ends_with_its_reason_and_concerns_one_customer() -> None:
+    name = "risk_control_refuses_deposit"
+    assert here(name).passed
+    ended = happened(name, "procedure", to="end_reject")
+    assert [(one["from"], one["reason"]) for one in ended] == [("pending", "RC_REJECTED"), ("pending", "RC_ERROR")]
+    assert here(name).summary["procedures"]["deposit"] == {"end_ok(deposit_ok)": 1, "end_reject": 2}
+    assert levels(name, "SBA-01") == ["P2", "P2"]
+
+
+@pytest.mark.req("BOT-09")
+@pytest.mark.parametrize("name", ["cmb_both_servers_down", "cmb_socket_drop"])
+def test_a_socket_that_drops_concerns_the_whole_channel_and_calls_people_at_p0(name: str) -> None:
+    assert here(name).passed
+    assert levels(name, "SOCK-01") == ["P0"]
+    assert {line["bank"] for line in happened(name, "bank.line", phase="lost")} == {"cmb"}
+    if name == "cmb_both_servers_down":  # while it lasts nothing of CMB's ends, and CMBC's goes on
+        lost, back = 1_773_280_800_000_000, 1_773_282_300_000_000  # 10:00 and 10:25
+        ended = happened(name, "procedure", before_us=back, after_us=lost, to="end_ok(transfer_done)")
+        assert [one["channel"] for one in ended] == ["cmbc withdrawal"]
 
 
 @pytest.mark.req("BOT-02")

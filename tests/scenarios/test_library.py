@@ -27,8 +27,11 @@ DEPOSITS = {
     "icbc_customer_refund", "icbc_refund_script_stalls", "icbc_identical_statements", "icbc_ghost_statement",
     "icbc_late_statements", "icbc_line_down",
     "bochk_names_by_s16", "bochk_s16_late", "bochk_s16_wrong",
-    "hsbc_push_off", "hsbc_forged_file", "hsbc_duplicate"}
-"""Of standard deposits: an ordinary day at each bank, the exceptions, the incidents."""
+    "hsbc_push_off", "hsbc_forged_file", "hsbc_duplicate",
+    "cgb_day", "scb_day", "citi_day", "notice_banks_day", "ewb_day", "duplicate_deposit_reversed", "bochk_s16_night",
+    "hsbc_eddi_day", "hase_eddi_day", "edda_refused", "edda_report_late", "eddi_answer_lost", "hsbc_eddi_rate",
+    "hase_eddi_lock_held"}
+"""Of standard deposits and direct debits: an ordinary day at each bank, the exceptions, the incidents."""
 BASES = {"primary": "applys_01", "account": "bank_card_asb_bst", "procedure": "proc_info", "assets": "entry"}
 
 
