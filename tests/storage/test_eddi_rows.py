@@ -14,7 +14,9 @@ from storage_server import SERVER
 from core.banks.edda_pace import HOLD, LOCK, SerialLock, TokenBucket, Turnstile, written
 from core.clock import MS_PER_S
 from core.deposits.eddi_debits import PROCESSING, QUEUED, SUBMITTED, Debit, Debits
+from core.errors import OutcomeUnknown
 from core.storage import Databases, Statement, Transaction
+from core.storage.errors import Contention
 from core.storage.mysql import MysqlDatabase, connect
 from core.storage.primary import eddi_in_flight, eddi_serial_lock, eddi_token_bucket
 from core.trace import Trace
@@ -216,3 +218,39 @@ async def test_on_the_server_a_second_worker_waits_for_the_row_lock_of_innodb(da
                                 "updated_at": START})
     await task
     assert seen == [None]  # it has read what the first one wrote
+
+
+@pytest.mark.req("EDDA-05")
+@pytest.mark.server
+async def test_on_the_server_the_row_lock_of_a_worker_whose_connection_dies_is_free_and_it_has_written_nothing(
+    databases: Databases
+) -> None:
+    if not isinstance(databases.primary, MysqlDatabase):
+        return  # its transactions have no connections of their own
+    clock = SetClock()
+    one, other = (SerialLock("hase", clock, name, 15_000, 1) for name in ("one", "other"))
+    await one.begin(databases.primary)
+    holding, killed = asyncio.Event(), asyncio.Event()
+
+    async def dies() -> None:
+        async with databases.primary.transaction() as tx:
+            assert await one.take(tx) == 1
+            ((number,),) = (await tx._connection.run("SELECT CONNECTION_ID()")).rows  # type: ignore[attr-defined]
+            holding.set()
+            waiting = asyncio.create_task(second())
+            while not await row_locks_awaited(f"{SERVER.prefix}_primary`.`eddi_serial_lock"):
+                assert not waiting.done()
+            connection = await connect(SERVER, None)
+            await connection.command(f"KILL {number}")
+            await connection.driver.ensure_closed()
+            assert await waiting == 1, "as if the first one had never been there"
+            killed.set()
+
+    async def second() -> int | None:
+        async with databases.primary.transaction() as tx:
+            return await other.take(tx)
+
+    with pytest.raises((Contention, OutcomeUnknown)):
+        await dies()
+    assert holding.is_set() and killed.is_set()
+    assert await databases.primary.all(HOLDERS, {}) == [("hase", 1, "other")]
