@@ -119,7 +119,8 @@ def _show(result: Any, folder: Path) -> None:
 @app.command()
 def emulate(
     bank: Annotated[str, typer.Argument(
-        help="airstar, cmb, cmbc, icbc, bochk, cgb, scb, citi, hase, ccba, dbs, za or spd.")],
+        help="airstar, cmb, cmbc, bochk, hsbc, icbc, cgb, scb, citi, hase, ccba, dbs, za, spd, ewb, hsbc_eddi or "
+             "hase_eddi.")],
     port: Annotated[int | None, typer.Option(
         help="Its port, at some the first of several; standalone.port.BANK by default, 0 for free ones.")] = None,
     speed: Speed = None,

@@ -126,8 +126,9 @@ def agrees(said: str, printed: str) -> bool:
 
 @pytest.mark.parametrize("session", blocks("README.md", "console"), ids=lambda session: steps(session)[0][0])
 def test_a_session_of_the_readme_prints_what_it_says(session: str, tmp_path: Path) -> None:
-    if "curl " in session and shutil.which("curl") is None:
-        pytest.skip("curl is not installed")
+    for program in ("curl", "sftp", "gpg"):
+        if f"{program} " in session and shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
     for name, body in files().items():
         (tmp_path / name).write_text(body, encoding="utf-8")
     told = steps(session)
