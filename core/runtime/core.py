@@ -33,6 +33,7 @@ from core.deposits.crediting import Crediting
 from core.deposits.eddi import Room
 from core.deposits.icbc_incidents import IcbcIncidents
 from core.deposits.matching.room import MatchingRooms
+from core.deposits.reversals import ReversalNotices
 from core.deposits.statements import Statements
 from core.deposits.transfers import JOBS
 from core.deposits.vouchers import Vouchers
@@ -145,6 +146,7 @@ class Core:
         self.airstar_deposits = AirstarDeposits(
             databases.primary, clock, trace, self.jobs, self.applications, self.mandates, self.gateway, self.sba,
             self.lists, self.accounts, rpc, settings, given.calendars)
+        self.reversal_notices = ReversalNotices(databases.primary, clock, self.applications, self.sba.procedure)
         self.auto_settings = AutoSettings(databases.primary, clock, trace, settings)
         self.withdrawals = Withdrawals(
             databases.primary, clock, trace, self.jobs, {"airstar": self.mandates, **self.agreements}, self.sba,
@@ -299,6 +301,8 @@ class Core:
     ) -> Reply:
         """One of SBA's operations, with what belongs to it outside SBA: notices, refunds, alerts."""
         service = SBA[OPERATIONS[name].biz] if name in OPERATIONS else ""
+        if name == "CashDepositReverse":
+            await self.reversal_notices.before(procedure_id, version, by, params.get("confirmations", ()))
         with Hop(self._trace, f"sba.{name}", service, of=""):
             reply = await self._operate(name, procedure_id, version, rpc_request_id, by, remark, params)
         self._trace.emit("staff", by.id, {

@@ -218,6 +218,16 @@ class FlowRelease(PrimaryTable, table=True):
     released_at: int = moment()
 
 
+class ReversalNotice(PrimaryTable, table=True):
+    """The customer was told that a deposit of his is about to be reversed (gaps.md B-35)."""
+
+    __tablename__ = "reversal_notice"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    procedure_id: int = given_key()
+    apply_id: int = number()
+    told_at: int = moment()
+
+
 class AbnormalDeposit(PrimaryTable, table=True):
     """A statement that found no owner."""
 
@@ -1069,6 +1079,7 @@ bank_flows: ShardedTable = by_bank(
 flow_month: Table = METADATA.tables["flow_month"]
 flow_claim: Table = METADATA.tables["flow_claim"]
 flow_release: Table = METADATA.tables["flow_release"]
+reversal_notice: Table = METADATA.tables["reversal_notice"]
 abnormal_deposits: Table = METADATA.tables["abnormal_deposits"]
 smart_reminder: Table = METADATA.tables["smart_reminder"]
 match_request: Table = METADATA.tables["match_request"]

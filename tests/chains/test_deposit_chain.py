@@ -79,7 +79,7 @@ def test_a_refused_creation_marks_the_apply_failed_and_tells_the_user(code: int)
     play(story)
 
 
-@pytest.mark.req("JOB-003", "JOB-004")
+@pytest.mark.req("JOB-003", "JOB-004", "STMT-08")
 @pytest.mark.parametrize(("every_ms", "most"), [(3_000, 60), (4_000, 7)], ids=["as documented", "as set"])
 def test_polls_start_at_a_fixed_rate_and_end_in_an_exception_with_an_alert(every_ms: int, most: int) -> None:
     """Poll k at t0 + 3k, k = 1…60 (A-41); then nothing more, for hours."""

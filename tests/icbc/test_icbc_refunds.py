@@ -149,7 +149,7 @@ def test_after_the_credit_a_supervisor_reverses_and_no_machine() -> None:
         assert (await case.reverse()).ok
         assert await case.money() == BEFORE and (await case.refunds())[0][4] == "REVERSED"
         assert (await case.apply()).status == ApplyStatus.REVERSED
-        assert case.notices()[2:] == ["DEPOSIT_REVERSED", "CARD_UNBOUND"]
+        assert case.notices()[2:] == ["DEPOSIT_REVERSED", "DEPOSIT_REVERSED", "CARD_UNBOUND"]
 
     tell(story)
 

@@ -382,7 +382,7 @@ def test_a_reversal_unbinds_the_card_and_tells_the_customer() -> None:
         await desk.reverse(apply)
         assert desk.accounts.unbound == [(apply.uid, "hsbc", apply.card_no, "REVERSAL")]
         assert [one["event"] for one in desk.rig.of_kind("notify", uid=apply.uid)] == [
-            "DEPOSIT_OK", "DEPOSIT_REVERSED", "CARD_UNBOUND"]
+            "DEPOSIT_OK", "DEPOSIT_REVERSED", "DEPOSIT_REVERSED", "CARD_UNBOUND"]
         flow = await desk.statements.find("hsbc", apply.matched_flow_id or 0)
         assert flow is not None and flow.status == ABNORMAL
         assert (await desk.links())[1][0][8] == int(ApplyStatus.REVERSED)
