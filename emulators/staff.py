@@ -65,6 +65,7 @@ class Team:
 
 
 _APPROVERS = {"CONFIRM": "staff_1001", "REMITTANCE": "staff_1002"}
+_REVIEWER = "staff_1002"  # of Procedures: not the colleague who matches by hand (four eyes, gaps.md B-30)
 
 
 class Staff:
@@ -125,7 +126,7 @@ class Staff:
             operation = "CashDepositManualConfirm" if data["biz"] == "cash_deposit" else "CashWithdrawManualConfirm"
             self._begin(self._work(
                 self._reviewers, self._drawn(self._review_draw, self._team.review_s), lambda: self._console.press(
-                    operation, procedure, "staff_1001", "frontline_ops", "reviewed, in order", {})))
+                    operation, procedure, _REVIEWER, "frontline_ops", "reviewed, in order", {})))
         elif data["to"] == "pending(transfer_manual)" and self._team.transfer_officers:
             if self._transfer_draw.random() < self._team.forgets:
                 return  # transferred, and the confirmation forgotten (B-45)

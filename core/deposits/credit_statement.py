@@ -4,13 +4,14 @@
                                                                                                        -> REJECTED
 
 The statement's amount is credited, whatever the application says. The kind, the first that holds: a match made by a
-person is ABNORMAL; a customer of high risk, a first deposit above its threshold and a remitter of another name are
-HIGH_RISK; one that operations expect is PRE_APPROVAL; all else is NORMAL. Black list, white list and the large
-threshold are SBA's review. The move to CREDITING is a commit of its own: before it a match can be taken back, after it
-only SBA's review can stop the money. A rejected deposit used no money: its entry goes back to unused with the claim
-given up, in the transaction that writes the rejection, and is abnormal: people match it again or deal with it. What is
-matched again is another deposit at SBA (transaction_id {bank}:{flow_id}:{attempt}). A reversed deposit keeps its entry:
-the money was credited and taken back by a person, for good.
+person, or of a card that was unbound meanwhile (ADR-007), is ABNORMAL; a customer of high risk, a first deposit above
+its threshold and a remitter of another name are HIGH_RISK; one that operations expect is PRE_APPROVAL; all else is
+NORMAL. Black list, white list and the large threshold are SBA's review. The move to CREDITING is a commit of its own:
+before it a match can be taken back, after it only SBA's review can stop the money. A rejected deposit used no money:
+its entry goes back to unused with the claim given up, in the transaction that writes the rejection, and is abnormal:
+people match it again or deal with it. What is matched again is another deposit at SBA (transaction_id
+{bank}:{flow_id}:{attempt}). A reversed deposit keeps its entry: the money was credited and taken back by a person, for
+good.
 """
 
 from __future__ import annotations
@@ -116,11 +117,11 @@ class StatementCrediting:
                                                 "updated_at": self._clock.now_ms()})
 
         return Terms(kind, flow.amount, STATEMENT_TRANS_TYPE[flow.bank_type], flow.en_name, flow.payer_acct,
-                     alert="DEP-03", created=created)
+                     proposed_by="" if match.tier == AUTO else match.operator, alert="DEP-03", created=created)
 
     async def deposit_type(self, apply: Apply, match: Match, flow: Flow, approval: int | None) -> DepositType:
         """What kind of deposit a match makes."""
-        if match.tier != AUTO:
+        if match.tier != AUTO or not await self._accounts.has_bound(apply.uid, apply.bank_type, apply.card_no):
             return DepositType.ABNORMAL
         if await self.risks(apply, flow):
             return DepositType.HIGH_RISK

@@ -25,8 +25,8 @@ from core.storage import Database, Transaction
 
 class Terms(NamedTuple):
     """What is credited besides the Apply's own words. ``amount``: minor units, None for the Apply's; ``trans_type``:
-    0 for the Apply's; ``remitter`` and ``account``: who sent it as the bank says, for the blacklist; ``alert``: the
-    rule raised when the job gives up; ``created``: what else is written with the Procedure's id."""
+    0 for the Apply's; ``remitter`` and ``account``: who sent it as the bank says, for the blacklist; ``proposed_by``: the
+    operator on whose word it is credited; ``alert``: the rule raised when the job gives up; ``created``: what else is written with the Procedure's id."""
 
     deposit_type: DepositType = DepositType.TRANS_AUTO
     amount: int | None = None
@@ -35,6 +35,7 @@ class Terms(NamedTuple):
     account: str = ""
     hold_type: int | None = None
     hold_apply_id: str | None = None
+    proposed_by: str = ""
     alert: str = "DEP-05"
     created: Callable[[Transaction, int], Awaitable[None]] | None = None
 
@@ -97,7 +98,7 @@ class Crediting:
             transaction_id=transaction_id, transfer_method=terms.trans_type or apply.trans_type,
             deposit_type=int(terms.deposit_type), source=apply.source, bank_ref_id=apply.bank_ref_id,
             apply_ref=apply.id, hold_type=terms.hold_type, hold_apply_id=terms.hold_apply_id, blacklisted=black,
-            whitelisted=white)
+            whitelisted=white, proposed_by=terms.proposed_by)
 
 
 async def screened(rpc: Rpc, lists: Lists, uid: int, card_no: str, remitter: str = "",

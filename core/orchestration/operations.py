@@ -78,6 +78,9 @@ def allowed_state(operation: Operation, p: Procedure, by: Actor) -> Refusal | No
         return _own_and_waiting(p, by)
     if operation.name in ("SetManualTransferDone", "SetManualTransferFailed"):
         return _manual_result(p, by)
+    if operation.name == "CashDepositManualConfirm" and by.id == p.deposit.proposed_by:
+        return Refusal(Code.FORBIDDEN,
+                       f"{by.id} matched the deposit of P{p.id} by hand: somebody else approves it (B-30)")
     if operation.name == "MoveNextTransactionDay" and p.withdraw.bank_submitted:
         return Refusal(Code.ILLEGAL_STATE, "a bank instruction was submitted and is not confirmed failed (A-18)")
     return None

@@ -55,6 +55,7 @@ class DepositFields(NamedTuple):
     source: int
     bank_ref_id: str
     review_hits: str
+    proposed_by: str
 
 
 class WithdrawFields(NamedTuple):

@@ -40,6 +40,7 @@ class DepositRequest:
     hold_apply_id: str | None = None
     blacklisted: bool = False
     whitelisted: bool = False
+    proposed_by: str = ""
 
     @property
     def is_bs_transfer(self) -> int:

@@ -106,7 +106,7 @@ class Sba:
         fields = R.DepositFields(
             request.apply_ref, request.transaction_id, request.amount, request.ccy, request.is_bs_transfer,
             request.transfer_method, request.deposit_type, request.hold_type, request.hold_apply_id, request.source,
-            request.bank_ref_id, ",".join(hits))
+            request.bank_ref_id, ",".join(hits), request.proposed_by)
         p = self._blank(BizType.CASH_DEPOSIT, request, D.WAITING, fields)
         row = {("apply_id" if name == "hold_apply_id" else name): value for name, value in fields._asdict().items()}
         existing = (R.SAME_TRANSACTION, {"bst": request.is_bs_transfer, "transaction": request.transaction_id})

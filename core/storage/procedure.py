@@ -117,6 +117,7 @@ class ProcCashDeposit(ProcedureTable, table=True):
     source: int = code()
     bank_ref_id: str = text(32, "")
     review_hits: str = text(500, "")
+    proposed_by: str = text(32, "")  # who matched it by hand: not the one who approves it (B-30)
 
 
 class ProcCashWithdraw(ProcedureTable, table=True):

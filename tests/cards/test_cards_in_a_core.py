@@ -122,6 +122,50 @@ def test_a_reversal_unbinds_the_card_for_good_until_it_is_bound_again(killed: bo
 
 
 @pytest.mark.req("ADR-007-2")
+@pytest.mark.parametrize("bank, named", [("za", False), ("hsbc", True)])
+def test_after_a_reversal_no_application_that_waited_is_credited_before_the_card_is_bound_again(
+    bank: str, named: bool
+) -> None:
+    """Neither by the round nor by people: they learn why, once he has bound it again it is matched."""
+    async def story(desk: Desk) -> None:
+        card = await bound(desk, bank=bank)
+        first, waiting = await desk.matched(bank=bank), await desk.applied(bank=bank, amount=77_700)
+        await desk.reverse(first)
+        assert (await now(desk, card)).status == UNBOUND
+        flow = await desk.arrives(bank=bank, amount=77_700, name=None if named else "")
+        assert await desk.round() == "" and (await desk.apply(waiting)).status == ApplyStatus.WAIT_MATCH
+        (reminder,) = desk.reminders(flow=flow.id)
+        assert reminder["why"] == "the card is not bound any more"
+        assert [one["apply"] for one in reminder["candidates"]] == [waiting.id]
+        refused = await desk.by_hand(flow, waiting)
+        assert isinstance(refused, Refusal) and refused.code is Code.ILLEGAL_STATE
+        assert "binds it again" in refused.detail
+        await bound(desk, bank=bank)
+        assert await desk.round() == "1 matched"
+        await asyncio.sleep(5)
+        assert (await desk.apply(waiting)).status == ApplyStatus.DONE
+
+    told(story)
+
+
+@pytest.mark.req("ADR-007-2")
+def test_a_card_unbound_between_match_and_credit_is_for_people_to_review() -> None:
+    async def story(desk: Desk) -> None:
+        await bound(desk, bank="za")
+        first, second = await desk.matched(bank="za"), await desk.applied(bank="za", amount=77_700)
+        await desk.arrives(bank="za", amount=77_700, name="")
+        desk.rig.core.jobs.pause("StatementCredit")
+        assert await desk.round() == "1 matched"
+        await desk.reverse(first)
+        desk.rig.core.jobs.resume("StatementCredit")
+        await asyncio.sleep(5)
+        shown = await desk.procedure(second)
+        assert (shown["state"], shown["review_hits"]) == ("new(manual_confirm)", "abnormal")
+
+    told(story)
+
+
+@pytest.mark.req("ADR-007-2")
 @pytest.mark.parametrize("bank", ["airstar", "cmb", "cmbc"])
 def test_after_a_reversal_no_bank_securities_transfer_comes_from_the_card(bank: str) -> None:
     async def story(rig: Rig) -> None:

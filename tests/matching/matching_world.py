@@ -28,7 +28,7 @@ from core.trace import Event
 from tests.rig import SUPERVISOR, Rig, play
 
 BANKS = ("bochk", "hsbc", "hase", "icbc", "cgb", "scb", "ccba", "dbs", "za", "citi", "spd", "ewb")
-FRONTLINE = Actor("staff_1001", Role.FRONTLINE)
+FRONTLINE = Actor("staff_1005", Role.FRONTLINE)  # who matches; `tests.rig.FRONTLINE` reviews
 
 
 class Cardholders:

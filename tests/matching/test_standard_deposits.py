@@ -13,9 +13,10 @@ from core.deposits.applications import Apply
 from core.deposits.matching.manual import Done
 from core.deposits.standard import TEXTS, Receiving, Submitted
 from core.deposits.statements import ABNORMAL, CREDITED, VOID, Flow
-from core.domain import ApplyStatus, DepositType
+from core.domain import ApplyStatus, DepositType, Role
 from core.errors import CallFailed, Code, Misconfigured, OutcomeUnknown, Refusal
 from core.money import Currency
+from core.orchestration.records import Actor
 from core.screening import Kind, ListName, Value
 from core.settings import Settings
 from core.storage import Severed, Statement
@@ -481,6 +482,26 @@ def test_a_request_does_one_thing_once() -> None:
         extra = await desk.arrives("bob", 7_000)
         assert (await desk.by_hand(extra, usd, "q3")).code is Code.INVALID_PARAM
         assert (await desk.rooms.manual.match("q4", "hsbc", 1, usd.id, FRONTLINE)).code is Code.NOT_FOUND
+
+    tell(story)
+
+
+@pytest.mark.req("MATCH-018")
+@pytest.mark.parametrize("role", [Role.FRONTLINE, Role.SUPERVISOR])
+def test_who_matched_by_hand_does_not_approve_the_deposit(role: Role) -> None:
+    """Four eyes (gaps.md B-30), whatever the role."""
+    async def story(desk: Desk) -> None:
+        apply, by = await desk.applied(amount=999_000), Actor("staff_7001", role)
+        flow = await desk.arrives(amount=998_000)
+        assert not isinstance(await desk.rooms.manual.match("q1", "hsbc", flow.id, apply.id, by), Refusal)
+        await asyncio.sleep(120)
+        shown = await desk.procedure(apply)
+        alone = await desk.rig.operate("CashDepositManualConfirm", shown, by)
+        assert alone.code is Code.FORBIDDEN and "staff_7001 matched" in alone.message
+        assert (await desk.procedure(apply))["state"] == "new(manual_confirm)"
+        assert (await desk.rig.operate("CashDepositManualConfirm", shown)).ok
+        await asyncio.sleep(5)
+        assert (await desk.apply(apply)).status == ApplyStatus.DONE
 
     tell(story)
 

@@ -90,7 +90,7 @@ class ManualMatching:
         if (known := await self._known(request_id, MATCH, apply_id, bank, flow_id)) is not None:
             return known
         flow, apply = await self._flow(bank, flow_id), await self._applications.find(apply_id)
-        refusal = flow if isinstance(flow, Refusal) else _unfit(flow, apply)
+        refusal = flow if isinstance(flow, Refusal) else _unfit(flow, apply) or await self._cardless(apply)
         if refusal is not None:
             return self._refused(refusal, by, MATCH, apply_id)
         assert isinstance(flow, Flow) and apply is not None
@@ -100,6 +100,12 @@ class ManualMatching:
             return known or self._refused(_moved(), by, MATCH, apply_id)
         self._tell(by, MATCH, apply_id, "OK")
         return Done(MATCH, bank, flow_id, apply_id, made.id)
+
+    async def _cardless(self, apply: Apply | None) -> Refusal | None:
+        if apply is None or await self._rounds.has_card(apply):
+            return None
+        return Refusal(Code.ILLEGAL_STATE, f"the card of application {apply.id} is not bound to its customer any more: "
+                       "he binds it again first (ADR-007)")
 
     async def _match(self, request_id: str, flow: Flow, apply: Apply, by: Actor, remark: str) -> Match | None:
         rules = self._rounds.rules.get(flow.bank_type)

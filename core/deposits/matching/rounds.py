@@ -10,7 +10,7 @@ without rules is reported and left alone; one whose customers cannot be looked u
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final, cast
 
 from sqlalchemy import bindparam, insert, select, update
 
@@ -20,9 +20,9 @@ from core.calendars import Calendars
 from core.clock import MS_PER_S, Clock
 from core.deposits.applications import Applications, Apply
 from core.deposits.matching import engine
-from core.deposits.matching.engine import Candidate, Decision, decide
+from core.deposits.matching.engine import Candidate, Decision, decide, explain
 from core.deposits.matching.links import AUTO, Links
-from core.deposits.matching.rules import DIMENSIONS, BankRules, Credit, Wish, credit, wish
+from core.deposits.matching.rules import CARD, DIMENSIONS, BankRules, Credit, Wish, credit, wish
 from core.deposits.statements import CANDIDATE, NEW, WINDOW_WAIT, Flow, Statements
 from core.domain import ApplyStatus
 from core.errors import CallFailed, OutcomeUnknown
@@ -42,6 +42,11 @@ REMIND_AGAIN = Statement(
     .values(count=bindparam("count"), reminded_at=bindparam("reminded_at")))
 
 OUTSIDE, NOT_UNIQUE, NOT_CERTAIN = "outside the matching window", "several applications", "not certain"
+NOT_BOUND = "the card is not bound any more"
+
+UNBOUND: Final = "UNBOUND"
+_WHY: Final = {engine.TIED: NOT_UNIQUE, engine.CANDIDATES: NOT_CERTAIN, UNBOUND: NOT_BOUND}
+"""Outcome of an entry that is offered to people -> why no machine matches it."""
 
 
 class Rounds:
@@ -113,13 +118,19 @@ class Rounds:
         reminded = {flow: (count, at) for flow, count, at in await self._db.all(REMINDED, {"bank": bank})}
         matched = 0
         for flow, decision in zip(flows, decisions, strict=True):
-            if decision.outcome == engine.AUTO:
-                assert decision.wish is not None
-                matched += await self._links.match(
-                    flow, by_id[decision.wish], AUTO, ",".join(DIMENSIONS), "system") is not None
-            else:
+            if decision.outcome != engine.AUTO:
                 await self._set_aside(flow, decision, flow.ccy in inside, reminded.get(flow.id))
+            elif await self.has_card(apply := by_id[cast(int, decision.wish)]):
+                matched += await self._links.match(flow, apply, AUTO, ",".join(DIMENSIONS), "system") is not None
+            else:
+                offer = unbound(self.rules[bank], credit_of(flow), await self.wish_of(apply))
+                await self._set_aside(flow, offer, True, reminded.get(flow.id))
         return matched
+
+    async def has_card(self, apply: Apply) -> bool:
+        """Whether the customer still has the card he announced the transfer from: after a reversal he must bind it
+        again before it deposits (ADR-007)."""
+        return await self._accounts.has_bound(apply.uid, apply.bank_type, apply.card_no)
 
     async def wish_of(self, apply: Apply) -> Wish:
         """The application with its customer's names, asked once as long as it waits."""
@@ -135,10 +146,10 @@ class Rounds:
 
     async def _set_aside(self, flow: Flow, decision: Decision, inside: bool, reminded: tuple[int, int] | None) -> None:
         """Its status, and the reminder if one is due, in one transaction."""
-        offered = decision.outcome in (engine.TIED, engine.CANDIDATES)
+        offered = decision.outcome in _WHY
         status = CANDIDATE if offered else NEW if inside else WINDOW_WAIT
         why = "" if inside and not offered else (
-            OUTSIDE if not inside else NOT_UNIQUE if decision.outcome == engine.TIED else NOT_CERTAIN)
+            OUTSIDE if not inside else _WHY[decision.outcome])
         due = bool(why) and (reminded is None or self._clock.now_ms() - reminded[1] >= self._remind_ms)
         if status == flow.status and not due:
             return
@@ -190,6 +201,12 @@ class Rounds:
         if f"{rule} {key}" not in self._raised:
             self._raised[f"{rule} {key}"] = None
             raise_alert(self._trace, rule, key, detail)
+
+
+def unbound(rules: BankRules, entry: Credit, one: Wish) -> Decision:
+    """All dimensions agree, and the card is not the customer's any more."""
+    found = explain(rules, entry, one)._replace(fails=(f"{CARD}: {NOT_BOUND}",))
+    return Decision(entry.id, UNBOUND, None, (found,), (one.id,))
 
 
 def credit_of(flow: Flow) -> Credit:
