@@ -47,7 +47,7 @@ class AgreementOrder(_WhoseOrder):
 
     action: Literal["sign", "unsign", "suspend", "resume"]
     markets: Annotated[tuple[MarketName, ...], Field(min_length=1)] = MARKETS
-    mandate: Annotated[str, Field(description="Airstar only: which mandate; else all of the customer")] = ""
+    mandate: Annotated[str, Field(description="Airstar, direct debit: which one; else all of the customer")] = ""
 
 
 class ResetOrder(Order):
@@ -111,7 +111,7 @@ def _doing(alone: StandAlone) -> APIRouter:
 
     @router.post("/agreements")
     async def agree(order: AgreementOrder) -> dict[str, Any]:
-        """Sign or end the authorization of the broker; at Airstar the bank can also suspend and resume it."""
+        """Sign or end the authorization of the broker; at Airstar and direct debit also suspend and resume it."""
         if order.action not in alone.standing.actions:
             raise Wrong(f"action: {alone.standing.bank} has no {order.action}: {', '.join(alone.standing.actions)}")
         _refuse_mandate(alone.standing, order.mandate)
