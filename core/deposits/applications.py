@@ -154,6 +154,8 @@ class Applications:
                     await write(tx)
             if p.status == "end_reverse":
                 await self.refund_reversed(tx, apply.id)
+            elif p.status == "end_reject":  # the bank took it back while it was reviewed
+                await self.refund_not_credited(tx, apply.id)
         return {}
 
     def tell(self, tx: Transaction, uid: int, event: str, detail: str) -> None:

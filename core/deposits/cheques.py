@@ -236,13 +236,16 @@ class Cheques:
             if not await self._move(tx, cheque, BOUNCED, reason):
                 return Refusal(Code.VERSION_CONFLICT, "the cheque has moved: look again")
             self._staff(tx, by, "bounce_cheque", cheque, reason)
-            if cheque.state != KEYED:
+            if cheque.state == KEYED:  # SBA still credits or reviews it
+                tx.after_commit(lambda: raise_alert(
+                    self._trace, "DEP-10", f"A{apply_id}", f"before it was credited: reject it ({reason})"))
+            else:
                 await self._to_reverse(tx, apply, reason)
         return cheque._replace(state=BOUNCED, remark=reason)
 
     async def _to_reverse(self, tx: Transaction, apply: Apply, reason: str) -> None:
         await self._applications.open_refund(tx, apply, "PENDING_REVERSE")
-        self._applications.tell(tx, apply.uid, "DEPOSIT_REFUNDED", reason)
+        self._applications.tell(tx, apply.uid, "CHEQUE_BOUNCED", reason)
         tx.after_commit(lambda: raise_alert(self._trace, "DEP-10", f"A{apply.id}", reason))
 
     async def _closing(self, p: Procedure, apply: Apply) -> Write | None:

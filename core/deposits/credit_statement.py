@@ -185,11 +185,8 @@ class StatementCrediting:
 
         async def write(tx: Transaction) -> None:
             await self._links.move(tx, deposit, to, p.id)
-            if flow.status != VOID and await self._ended(tx, flow, apply, p, status):
-                if reason:
-                    await note_abnormal(tx, flow, reason, self._clock.now_ms())
-            elif p.status == "end_reject":  # the bank has struck the entry meanwhile
-                await self._applications.refund_not_credited(tx, apply.id)
+            if flow.status != VOID and await self._ended(tx, flow, apply, p, status) and reason:
+                await note_abnormal(tx, flow, reason, self._clock.now_ms())
 
         return write
 

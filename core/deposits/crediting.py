@@ -24,9 +24,10 @@ from core.storage import Database, Transaction
 
 
 class Terms(NamedTuple):
-    """What is credited besides the Apply's own words. ``amount``: minor units, None for the Apply's; ``trans_type``:
-    0 for the Apply's; ``remitter`` and ``account``: who sent it as the bank says, for the blacklist; ``proposed_by``: the
-    operator on whose word it is credited; ``alert``: the rule raised when the job gives up; ``created``: what else is written with the Procedure's id."""
+    """What is credited besides the Apply's own words. ``amount``: minor units, None for the Apply's; ``trans_type``: 0
+    for the Apply's; ``remitter`` and ``account``: who sent it as the bank says, for the blacklist; ``proposed_by``: the
+    operator on whose word it is credited; ``alert``: the rule raised when the job gives up; ``created``: what else is
+    written with the Procedure's id."""
 
     deposit_type: DepositType = DepositType.TRANS_AUTO
     amount: int | None = None

@@ -12,6 +12,7 @@ from chain_watch import CREDITED, PAID, UNTOUCHED, alerts, in_state, job_row, mo
 from core.domain import ApplyStatus, JobState, MandateStatus
 from core.errors import Code
 from core.orchestration.operations import REVERSE_CONFIRMATIONS
+from core.screening import Kind, ListName, Value
 from tests.rig import FRONTLINE, SUPERVISOR, Rig, play
 
 FROM_BANK, FETCH, SYNC, ACK = "AsbBstCreateFromBankJob", "FetchBankRequest", "SyncAsbBstWithdraw", "AsbBstAcknowledge"
@@ -352,6 +353,22 @@ def test_a_refund_is_noted_for_a_supervisor_whenever_it_comes(when: str) -> None
         assert await rig.core.applications.refund_of(apply.id) == "PENDING_REVERSE"
         assert len(alerts(rig, "AIRSTAR-05")) == 1
         assert told(rig, "DEPOSIT_REFUNDED") == 1
+
+    play(story, start="2026-03-12 10:01")
+
+
+def test_a_deposit_refunded_while_it_is_reviewed_and_then_rejected_leaves_nothing_to_reverse() -> None:
+    async def story(rig: Rig) -> None:
+        uid = str(rig.customer("alice").uid)
+        await rig.core.lists.add(ListName.DEPOSIT_BLACK, [Value(Kind.UID, uid)], "staff_1001", "test")
+        rig.world.bank.fault("refunded_after_credit", refund_s=60)
+        apply = await rig.deposit()
+        await asyncio.sleep(400)
+        assert await rig.core.applications.refund_of(apply.id) == "PENDING_REVERSE"
+        shown = await rig.of_apply(apply.id)
+        assert shown is not None and (await rig.operate("CashDepositManualReject", shown)).ok
+        await asyncio.sleep(30)
+        assert await rig.core.applications.refund_of(apply.id) == "NOT_CREDITED"
 
     play(story, start="2026-03-12 10:01")
 

@@ -179,7 +179,7 @@ def test_a_bounced_cheque_waits_for_a_supervisor_who_takes_the_money_from_where_
         assert isinstance(done, Cheque) and (done.state, done.remark) == (BOUNCED, "refer to drawer")
         assert await refunds(counter) == [(cheque.apply_id, 1, AMOUNT, "PENDING_REVERSE")]
         assert counter.alerts("DEP-10") == [f"A{cheque.apply_id}"]
-        assert counter.notices() == ["DEPOSIT_OK", "DEPOSIT_REFUNDED"]
+        assert counter.notices() == ["DEPOSIT_OK", "CHEQUE_BOUNCED"]
         await counter.rig.until("2026-03-18 18:00")
         assert await money(counter) == lies, "no machine reverses, and none releases"
         assert (await counter.reverse(cheque)).ok
@@ -212,13 +212,15 @@ def test_a_cheque_that_bounces_in_review_gets_its_refund_record_when_it_is_credi
         await counter.rig.core.lists.add(ListName.DEPOSIT_BLACK, entry, "staff_1001", "test")
         cheque = await counter.keyed()
         assert isinstance(await counter.cheques.bounce(cheque.apply_id, OPS, "no money"), Cheque)
-        assert await refunds(counter) == [] and counter.alerts("DEP-10") == []
+        assert await refunds(counter) == []
+        (warned,) = counter.rig.of_kind("alert", rule="DEP-10")
+        assert "reject it" in warned["detail"], "whoever reviews it learns that the bank has given it back"
         name = "CashDepositManualConfirm" if confirmed else "CashDepositManualReject"
         assert (await counter.rig.operate(name, await counter.procedure(cheque))).ok
         await asyncio.sleep(5)
         assert (await counter.now(cheque)).state == BOUNCED
         wanted = [(cheque.apply_id, 1, AMOUNT, "PENDING_REVERSE")] if confirmed else []
-        assert await refunds(counter) == wanted and len(counter.alerts("DEP-10")) == confirmed
+        assert await refunds(counter) == wanted and len(counter.alerts("DEP-10")) == 1 + confirmed
         await counter.rig.until("2026-03-18 18:00")
         assert await money(counter) == (BEFORE, AMOUNT if confirmed else 0)
 

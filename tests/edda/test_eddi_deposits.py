@@ -14,9 +14,11 @@ from edda_world import World, play
 from sqlalchemy import func, select
 
 import core.withdrawals
-from core.domain import ApplyStatus, DepositType, EddaStatus
+from core.domain import ApplyStatus, DepositType, EddaStatus, Role
 from core.errors import Code, Refusal
+from core.orchestration.records import Actor
 from core.orchestration.requests import WithdrawRequest
+from core.screening import Kind, ListName, Value
 from core.storage import Statement
 from core.storage.primary import matches, refund
 from core.storage.procedure import proc_cash_deposit
@@ -226,6 +228,29 @@ def test_a_returned_debit_is_not_credited_or_waits_for_a_person_to_reverse_it(
         assert await credited(world) == [0 if apply_status is ApplyStatus.REFUNDED else 100_000]
 
     play(story, settings={"sim.edda.result.delay": [900.0, 900.0]})
+
+
+@pytest.mark.parametrize(("operation", "refund_state"), [
+    ("CashDepositManualReject", "NOT_CREDITED"), ("CashDepositManualConfirm", "PENDING_REVERSE")])
+def test_of_a_debit_returned_while_it_is_reviewed_only_a_credit_is_left_to_reverse(
+    operation: str, refund_state: str
+) -> None:
+    async def story(world: World) -> None:
+        core, uid = world.here.core, world.customers[0].uid
+        await core.lists.add(ListName.DEPOSIT_BLACK, [Value(Kind.UID, str(uid))], "staff_3001", "test")
+        world.banks["hsbc"].bank.fault("returned", return_s=5_400)
+        apply = await world.debit("hsbc")
+        await world.until("2026-03-12 15:00")
+        shown = await core.sba.procedure((await world.apply(apply.id)).sba_procedure_id or 0)
+        assert shown is not None and shown["state"] == "new(manual_confirm)"
+        assert await world.states("hsbc") == {"returned": 1}
+        reply = await core.operate(operation, shown["id"], version=shown["version"], rpc_request_id="r1",
+                                   by=Actor("staff_3001", Role.SUPERVISOR), remark="test")
+        assert reply.ok, reply
+        await asyncio.sleep(60)
+        assert await world.databases.primary.all(REFUNDS, {}) == [(apply.id, refund_state, "hsbc_eddi")]
+
+    play(story)
 
 
 def test_a_result_that_is_overdue_alarms_once_after_t_1_18_00_and_people_may_ask_again() -> None:
