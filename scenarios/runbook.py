@@ -1,4 +1,5 @@
-"""What staff do by the runbooks that is not done on one deposit or withdrawal: ICBC's incidents, jobs that gave up.
+"""What staff do by the runbooks that is not done on one deposit or withdrawal: ICBC's incidents, jobs that gave up,
+pushes that were refused.
 
 Nobody who writes a scenario can know a serial of the bank's. So each action looks for its evidence as a person does on
 the page that compares both groups (tasks-and-monitoring.md §4.4): the break that is open, the statement that only one
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from core.banks.icbc import BANK, CANARY, GROUPS, PROD
+from core.deposits.transfers import JOBS as OF_SOCKETS
 from core.domain import JobState
 from core.errors import Code, Refusal
 from core.statement import Entry
@@ -33,13 +35,16 @@ def actions(jobs: tuple[str, ...]) -> dict[str, Operation]:
     """The actions of this file, with their parameters."""
     of_icbc = Operation("nothing", {"ccy": Parameter("text", False, ("HKD", "USD", "CNH")),
                                     "remark": Parameter("text")})
-    return {**dict.fromkeys(_ICBC, of_icbc), "RetryJob": Operation("nothing", {"job": Parameter("text", True, jobs)})}
+    return {**dict.fromkeys(_ICBC, of_icbc), "RetryJob": Operation("nothing", {"job": Parameter("text", True, jobs)}),
+            "TakePushesAgain": Operation("nothing", {"bank": Parameter("text", True, tuple(OF_SOCKETS))})}
 
 
 async def carry_out(do: str, given: Given, by: Actor, core: Core, banks: Mapping[str, Any]) -> str:
     """Do it; what came of it in a word."""
     if do == "RetryJob":
         return await _retry(core, given["job"], by)
+    if do == "TakePushesAgain":
+        return await _take_again(core, given["bank"], by)
     if core.icbc_incidents is None:
         return NOT_FOUND
     ccy = given.get("ccy", "HKD")
@@ -53,6 +58,17 @@ async def _retry(core: Core, job: str, by: Actor) -> str:
     for record in gone:
         await core.jobs.retry_now(record.id, by.id)
     return Code.OK.name if gone else NOT_FOUND
+
+
+async def _take_again(core: Core, bank: str, by: Actor) -> str:
+    """Deal once more with every push of CMB or CMBC that was refused, say because its card is bound by now. OK if one
+    was taken, else why the last one was not."""
+    rooms = core.sockets.get(bank)
+    results = [] if rooms is None else [
+        await rooms.take_again(number, by.id, by.role) for number in await rooms.pushes.refused()]
+    if not results:
+        return NOT_FOUND
+    return Code.OK.name if Code.OK in results else results[-1].name
 
 
 async def match_application(core: Core, bank: str, apply_id: int, by: Actor, remark: str) -> str:

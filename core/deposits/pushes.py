@@ -68,6 +68,8 @@ _ROW = (_P.push_seq, _P.dedup, _P.kind, _P.transfer_ref, _P.code, _P.body, _P.st
 KNOWN = Statement(select(*_ROW).where(_P.bank == bindparam("bank"), _P.push_seq == bindparam("seq")))
 ABOUT = Statement(select(*_ROW).where(_P.bank == bindparam("bank"), _P.transfer_ref == bindparam("about"))
                   .order_by(_P.push_seq))
+REFUSED_ONES = Statement(select(_P.push_seq).where(_P.bank == bindparam("bank"), _P.state == REFUSED).order_by(
+    _P.created_at, _P.push_seq))
 LOWEST = Statement(select(func.min(_P.push_seq)).where(_P.bank == bindparam("bank")))
 FIRST_AFTER = Statement(
     select(func.min(_P.push_seq)).where(_P.bank == bindparam("bank"), _P.push_seq > bindparam("seq")))
@@ -284,6 +286,10 @@ class Pushes:
         return True
 
     # What was refused, once more
+
+    async def refused(self) -> list[int]:
+        """Numbers of the pushes that are kept as REFUSED, in the order in which they came."""
+        return [number for (number,) in await self._db.all(REFUSED_ONES, {"bank": self.bank})]
 
     async def take_again(self, number: int, by: str = "") -> Code:
         """Deal once more with a deposit or notice that was kept as REFUSED, say after its card was bound. Done twice it

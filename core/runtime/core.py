@@ -31,6 +31,7 @@ from core.deposits.collect_icbc import IcbcCollector
 from core.deposits.collection import StatementRoom
 from core.deposits.crediting import Crediting
 from core.deposits.eddi import Room
+from core.deposits.finder import ApplyFinder
 from core.deposits.icbc_incidents import IcbcIncidents
 from core.deposits.matching.room import MatchingRooms
 from core.deposits.reversals import ReversalNotices
@@ -146,6 +147,7 @@ class Core:
         self.airstar_deposits = AirstarDeposits(
             databases.primary, clock, trace, self.jobs, self.applications, self.mandates, self.gateway, self.sba,
             self.lists, self.accounts, rpc, settings, given.calendars)
+        self.finder = ApplyFinder(databases.primary)
         self.reversal_notices = ReversalNotices(databases.primary, clock, self.applications, self.sba.procedure)
         self.auto_settings = AutoSettings(databases.primary, clock, trace, settings)
         self.withdrawals = Withdrawals(
