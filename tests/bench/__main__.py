@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 BENCHES = ("loop", "storage", "jobs", "airstar_wire", "procedures", "cost", "sm2", "socket_codec", "socket_server",
-           "socket_procedures", "sftp", "matching")
+           "socket_procedures", "sftp", "matching", "deposits", "day")
 
 
 def machine() -> str:

@@ -63,10 +63,11 @@ def story(count: int, *, wire: str = "messages", judged: bool = False, end: str 
 
 
 def run(
-    text: str, *, judged: bool = False, watch: Callable[[Event], None] | None = None
+    text: str, *, judged: bool = False, watch: Callable[[Event], None] | None = None,
+    begun: Callable[[World], object] | None = None,
 ) -> dict[str, float]:
     """Run a scenario; seconds of wall and CPU time, and counts. ``judged``: everybody who reads a run's events does;
-    ``watch`` does besides."""
+    ``watch`` does besides; ``begun`` is called when the books are open and nothing has happened yet."""
     scenario = load_text(text, NAMES)
     loop = SimLoop()
     clock = LoopClock(loop, scenario.start)
@@ -93,13 +94,17 @@ def run(
                 trace.subscribe(sink)
         trace.subscribe(world.staff())
         await world.begin()
+        if begun is not None:
+            begun(world)
         gc.collect()
+        opened = world.databases.commits
         before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
         began = time.perf_counter()
         await world.run()
         measured["seconds"] = time.perf_counter() - began
         measured["cpu"] = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
         measured["rpc_calls"] = world.rpc.calls
+        measured["commits"] = world.databases.commits - opened
         await world.core.stop()
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
