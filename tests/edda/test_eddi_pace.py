@@ -245,7 +245,8 @@ def test_what_was_not_sent_when_the_session_closes_is_new_blank_again_and_keeps_
 @pytest.mark.req("EDDA-10")
 @pytest.mark.parametrize("bank", ["hsbc", "hase"])
 def test_no_debit_leaves_outside_the_window_of_business_days(bank: str) -> None:
-    """A week over Easter 2026 (3 to 7 April are no business days), a debit asked for every thirteen hours."""
+    """A week over Easter 2026 (3 to 7 April are no business days), a debit asked for every thirteen hours. Those of the
+    first days have waited for three days by then, and are rejected."""
     holidays = {date(2026, 4, 3), date(2026, 4, 6), date(2026, 4, 7)}
 
     async def story(world: World) -> None:
@@ -257,6 +258,7 @@ def test_no_debit_leaves_outside_the_window_of_business_days(bank: str) -> None:
             day = hkt_date(ms)
             assert day.weekday() < 5 and day not in holidays, day
             assert timedelta(hours=7) <= timedelta(milliseconds=ms - hkt_midnight_ms(day)) < timedelta(hours=16)
-        assert len(moments) == 13
+        rejected = world.of_kind("notify", event="DEPOSIT_REJECT", detail="TIMEOUT")
+        assert (len(moments), len(rejected)) == (9, 4)
 
     play(story, start=LONG_WEEKEND)
