@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from sqlite3 import DatabaseError
 from typing import Any, NamedTuple
 
 from core.calendars import Calendars
-from core.clock import MachineClock
+from core.clock import Clock, MachineClock
 from core.deposits.collection import StatementRoom
-from core.deposits.importing import Imported, Told, brings_entries, check_bank, import_file
+from core.deposits.importing import Imported, brings_entries, check_bank, import_file, refused_whole
 from core.deposits.statements import Statements
 from core.errors import Misconfigured
 from core.jobs import Jobs
 from core.settings import Settings
-from core.storage import StorageConfig, open_databases
+from core.storage import Databases, StorageConfig, open_databases
 from core.trace import Trace
 
 
@@ -62,20 +63,24 @@ class Summary(NamedTuple):
         for file, done in self.files:
             found.append(f"{file}  {done.format}: {done.accepted} accepted, {done.duplicate} duplicate, "
                          f"{len(done.refused)} refused")
-            found += [f"  {file}{f':{one.line}' if one.line else ''}: {one.reason}" for one in done.refused]
+            found += [f"  {file}{f':{one.line}' if one.line else ''}: {one.kind}: {one.reason}" for one in done.refused]
         found.append(f"{len(self.files)} files into {self.data}: {self.accepted} accepted, {self.duplicate} duplicate, "
                      f"{self.refused} refused")
         return found
 
 
-def import_files(bank: str, paths: Sequence[Path], data: Path, overlay: Mapping[str, Any]) -> Summary:
-    """Take files, and all files of folders, into the databases of ``data``."""
+def import_files(
+    bank: str, paths: Sequence[Path], data: Path, overlay: Mapping[str, Any], clock: Clock | None = None
+) -> Summary:
+    """Take files, and all files of folders, into the databases of ``data``; by the machine's clock, if by no other."""
     check_bank(bank)
+    if data.exists() and not data.is_dir():
+        raise Misconfigured(f"{data} is a file", where="--data", remedy="name a folder; it is made if it is not there")
     settings = Settings(dict(overlay))
     files = [file for path in paths for file in _files_of(path)]
     if not files:
         raise Misconfigured("no files", where="import", remedy="name files, or folders that hold some")
-    return asyncio.run(_import(bank, files, data, settings))
+    return asyncio.run(_import(bank, files, data, settings, clock or MachineClock()))
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -87,10 +92,20 @@ def _files_of(path: Path) -> list[Path]:
     return [path]
 
 
-async def _import(bank: str, files: Sequence[Path], data: Path, settings: Settings) -> Summary:
-    clock = MachineClock()
+async def _databases(data: Path) -> Databases:
+    try:
+        return await open_databases(StorageConfig(kind="sqlite", folder=data))
+    except OSError as error:
+        raise Misconfigured(f"{data} cannot be made: {error.strerror or error}", where="--data",
+                            remedy="name a folder in a place where you may write") from error
+    except DatabaseError as error:
+        raise Misconfigured(f"{data} holds no databases of ours, or may not be written: {error}", where="--data",
+                            remedy="name another folder; it is made if it is not there") from error
+
+
+async def _import(bank: str, files: Sequence[Path], data: Path, settings: Settings, clock: Clock) -> Summary:
     trace = Trace(clock)
-    databases = await open_databases(StorageConfig(kind="sqlite", folder=data))
+    databases = await _databases(data)
     try:
         db = databases.primary
         statements = Statements(db, clock, trace, keep_months=settings["match.look_back_months"])
@@ -106,17 +121,22 @@ async def _import(bank: str, files: Sequence[Path], data: Path, settings: Settin
     return Summary(bank, str(data), tuple(FileDone(str(file), done[file]) for file in dict.fromkeys(files)))
 
 
-def content_order(content: bytes) -> int:
+def content_order(content: bytes | OSError) -> int:
     """Files that bring entries come before those that name them."""
-    return 0 if brings_entries(content) else 1
+    return 0 if isinstance(content, OSError) or brings_entries(content) else 1
 
 
-def _content(file: Path, limit: int) -> bytes:
-    with file.open("rb") as stream:
-        return stream.read(limit + 1)
+def _content(file: Path, limit: int) -> bytes | OSError:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(limit + 1)
+    except OSError as error:
+        return error
 
 
-async def _one(bank: str, room: StatementRoom, file: Path, content: bytes, limit: int) -> Imported:
+async def _one(bank: str, room: StatementRoom, file: Path, content: bytes | OSError, limit: int) -> Imported:
+    if isinstance(content, OSError):
+        return refused_whole("file", f"it cannot be read: {content.strerror or content}")
     if len(content) > limit:
-        return Imported("file", 0, 0, (Told(0, f"larger than {limit} bytes"),))
+        return refused_whole("file", f"larger than {limit} bytes: split it, or raise imports.file_limit")
     return await import_file(bank, room, file.name, content)

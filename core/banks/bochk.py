@@ -6,6 +6,7 @@ Rules (gaps.md B-18, protocols.md):
   once, and ask the same again: nothing is lost, since what was asked for is the same page (BOCHK-04).
 * A PackageId that the bank takes for used is replaced by a fresh one; a reply that carries another than the request's
   is not its reply.
+* A record that cannot be an entry is told with why and what the bank said; the others are good.
 * Everything here is reading: silence (`OutcomeUnknown`) and an unusable answer (`BankFault`) end the pull, and the
   next one asks again.
 """
@@ -39,10 +40,12 @@ from core.wire.bochk_b2e import (
     encode_request,
     stripped_seq,
 )
+from core.wire.text import digest, shown
 
 BANK: Final = "bochk"
 PATH: Final = "/b2e"
 _PACKAGES_PER_S: Final = 1_000
+_SEQ_DIGITS: Final = 12
 
 Exchange = Callable[[Request], Awaitable[Reply]]
 """Carries a request to the bank and its reply back; `OutcomeUnknown` on silence, `BankFault` on noise."""
@@ -59,11 +62,20 @@ class Credentials(NamedTuple):
     account: str
 
 
+class Refused(NamedTuple):
+    """A record that is no entry: what it is known by, why, and what the bank said."""
+
+    key: str
+    reason: str
+    said: str
+
+
 class Found(NamedTuple):
-    """What a listing gave: entries in the bank's order, and its highest seq_no (0 if none)."""
+    """What a listing gave: entries in the bank's order, its highest seq_no (0 if none), and what is no entry."""
 
     entries: tuple[Entry, ...]
     last_seq: int
+    refused: tuple[Refused, ...] = ()
 
 
 class Endpoint(Protocol):
@@ -139,18 +151,19 @@ class B2e:
 
     async def _listed(self, name: str, account: str, ccy: str, asked: Mapping[str, str]) -> Found:
         """All pages of a listing, or none of them."""
-        entries: list[Entry] = []
+        told: list[Entry | Refused] = []
         page_key, seen = "", set[str]()
         last_seq = 0
         for _ in range(self._max_pages):
             page = {"acctNo": account, "ccy": ccy, **asked, **({"PageKey": page_key} if page_key else {})}
             reply = await self._ask(name, page)
-            for record in reply.records:
-                entries.append(entry_of(name, account, ccy, record))
-                last_seq = max(last_seq, int(record["seq_no"]))
+            told += (_told(name, account, ccy, record) for record in reply.records)
+            told += (_refused(account, one.record, one.reason, one.said) for one in reply.spoilt)
+            last_seq = max(last_seq, *map(_seq_of, reply.records), *(_seq_of(one.record) for one in reply.spoilt), 0)
             page_key = reply.facts.get("PageKey", "")
             if not page_key:
-                return Found(tuple(entries), last_seq)
+                return Found(tuple(one for one in told if isinstance(one, Entry)), last_seq,
+                             tuple(one for one in told if isinstance(one, Refused)))
             if page_key in seen:
                 raise BankFault(f"{name}: page {page_key} leads back to itself")
             seen.add(page_key)
@@ -226,16 +239,35 @@ def entry_of(message: str, account: str, ccy: str, record: Mapping[str, str]) ->
     """
     try:
         at = datetime.strptime(record["txnTime"], "%Y%m%d%H%M%S").replace(tzinfo=HKT)
-        amount, balance = parse_wire(record["amount"]), parse_wire(record["balance"])
+        amount, overdrawn = parse_wire(record["amount"]), record["balance"].startswith("-")
+        balance = parse_wire(record["balance"][overdrawn:]) * (-1 if overdrawn else 1)
     except (ValueError, InvalidAmount) as error:
         raise BankFault(f"{message}: {error}") from error
-    if record["ccy"] != ccy or ccy not in Currency.__members__ or amount <= 0:
-        raise BankFault(f"{message}: {record['ccy']} {record['amount']} on an account in {ccy}")
+    if record["ccy"] != ccy or ccy not in Currency.__members__ or amount <= 0 or record["drCr"] not in ("C", "D"):
+        raise BankFault(f"{message}: {record['ccy']} {record['amount']} {record['drCr']} on an account in {ccy}")
     seq_no = stripped_seq(record["seq_no"])
     return Entry(
         BANK, account, f"{record['txnTime']}-{seq_no or '0'}", ccy, amount, record["drCr"], epoch_ms(at), seq_no,
         balance, record.get("en_name", ""), "", record.get("remark", ""),
         json.dumps({"message": message, "acctNo": account, **record}, ensure_ascii=False, sort_keys=True))
+
+
+def _told(message: str, account: str, ccy: str, record: Mapping[str, str]) -> Entry | Refused:
+    try:
+        return entry_of(message, account, ccy, record)
+    except BankFault as fault:
+        return _refused(account, record, str(fault), shown(dict(record)))
+
+
+def _refused(account: str, record: Mapping[str, str], reason: str, said: str) -> Refused:
+    """However it is told, and padded or not, it is the same."""
+    at, seq_no = record.get("txnTime", ""), stripped_seq(record.get("seq_no", ""))
+    return Refused(f"{account}:{at}-{seq_no}" if at and seq_no else f"{account}:{digest(said)}", reason, said)
+
+
+def _seq_of(record: Mapping[str, str]) -> int:
+    text = record.get("seq_no", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _SEQ_DIGITS else 0
 
 
 def entry_from(raw: str) -> Entry:
@@ -245,4 +277,4 @@ def entry_from(raw: str) -> Entry:
 
 
 __all__ = ["B2e", "BankFault", "BochkLines", "Credentials", "Endpoint", "Exchange", "Found", "OutcomeUnknown",
-           "S16File", "S16Files", "XmlExchange", "entry_from", "entry_of"]
+           "Refused", "S16File", "S16Files", "XmlExchange", "entry_from", "entry_of"]

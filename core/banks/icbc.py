@@ -5,6 +5,7 @@ Rules (gaps.md B-21, A-64; tasks-and-monitoring.md §4.1):
 * A group has one line and one certificate. A line that fails is not replaced by the other group's.
 * Silence is `OutcomeUnknown`. An answer that cannot be used (signature, identifiers, amounts, a refusal) is a
   `BankFault`. Either way nothing of the answer is taken: a list counts only if all its pages came.
+* A record that cannot be a statement of the account is told with why and what the bank said; the others are good.
 * A page is asked for once: a NextTag that comes again, or more pages than allowed, is a fault of the bank's.
 """
 
@@ -30,6 +31,7 @@ from core.wire.icbc import (
     encode_request,
     parse_answer,
 )
+from core.wire.text import digest, shown
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
@@ -59,6 +61,23 @@ class Told(NamedTuple):
     account: str
 
 
+class Refused(NamedTuple):
+    """A record that is no statement of the account: what it is known by, its serial ("" if that cannot be read), why,
+    and what the bank said."""
+
+    key: str
+    serial: str
+    reason: str
+    said: str
+
+
+class Listed(NamedTuple):
+    """A whole list, in the bank's order, and what of it is no statement."""
+
+    records: list[Told]
+    refused: list[Refused]
+
+
 class Lines(NamedTuple):
     """How one core reaches the bank: an exchange for each group. They cannot be exchanged."""
 
@@ -84,12 +103,12 @@ class IcbcLine:
         self._max_pages = max_pages
         self._number = 0
 
-    async def today(self, account: str, ccy: str, after_serial: str) -> list[Told]:
+    async def today(self, account: str, ccy: str, after_serial: str) -> Listed:
         """Records of the day after a serial ("" for all), in the bank's order."""
         begin = str(int(after_serial) + 1).zfill(len(after_serial)) if after_serial else ""
         return await self._list(Trans.TODAY, Query(account, ccy, begin_seq=begin))
 
-    async def history(self, account: str, ccy: str, since_ms: int, until_ms: int) -> list[Told]:
+    async def history(self, account: str, ccy: str, since_ms: int, until_ms: int) -> Listed:
         """All records of the Hong Kong days from that of ``since_ms`` to that of ``until_ms``."""
         first, last = (str(yyyymmdd(hkt_date(ms))) for ms in (since_ms, until_ms))
         return await self._list(Trans.HISTORY, Query(account, ccy, begin_date=first, end_date=last))
@@ -101,12 +120,15 @@ class IcbcLine:
             raise BankFault(f"{self.group}: no balance of {account}")
         return int(answer.balance)
 
-    async def _list(self, trans: Trans, query: Query) -> list[Told]:
-        found: list[Told] = []
+    async def _list(self, trans: Trans, query: Query) -> Listed:
+        found = Listed([], [])
         tags: dict[str, None] = {}
         for _ in range(self._max_pages):
             answer = await self._ask(trans, query)
-            found += [_told(record, query) for record in answer.records]
+            told = [_told(record, query) for record in answer.records]
+            found.records.extend(one for one in told if isinstance(one, Told))
+            found.refused.extend(one for one in told if isinstance(one, Refused))
+            found.refused.extend(_refused(query.account, one.serial, one.reason, one.said) for one in answer.spoilt)
             if not answer.next_tag:
                 return found
             if answer.next_tag in tags:
@@ -150,11 +172,16 @@ class IcbcLine:
             "ms": (self._clock.now_us() - began_us) // US_PER_MS})
 
 
-def _told(record: Record, query: Query) -> Told:
+def _told(record: Record, query: Query) -> Told | Refused:
     if record.ccy != query.ccy:
-        raise BankFault(f"a record in {record.ccy} on the account in {query.ccy}")
+        return _refused(query.account, record.serial, f"a record in {record.ccy} on the account in {query.ccy}",
+                        shown(record._asdict()))
     return Told(record.serial, record.time_ms, record.ccy, int(record.credit), int(record.debit), int(record.balance),
                 record.remark, record.name, record.account)
+
+
+def _refused(account: str, serial: str, reason: str, said: str) -> Refused:
+    return Refused(f"{account}:{serial or digest(said)}", serial, f"{serial or 'a record'}: {reason}", said)
 
 
 class SignedExchange:

@@ -14,7 +14,7 @@ from core.errors import OutcomeUnknown
 from core.money import parse_wire
 from core.statement import Entry
 from core.wire.notices import PATH, BadLine, Notice, encode, read
-from core.wire.numbered import Malformed, Page, Query, Refused
+from core.wire.numbered import Malformed, Page, Query, Refused, Unread, parted
 
 MAILBOX_BANKS: Final = ("hase", "ccba", "dbs", "za", "spd")
 MAX_BODY_BYTES: Final = 1_048_576
@@ -59,11 +59,17 @@ def page_of(body: bytes, query: Query) -> Page:
     """What a mailbox says. It is full when there are as many lines as were asked for; then there may be more."""
     if len(body) > MAX_BODY_BYTES:
         raise Malformed(f"more than {MAX_BODY_BYTES} bytes")
-    lines = list(read(body))
-    notices = tuple(line for line in lines if isinstance(line, Notice))
-    unnumbered = [notice.reference for notice in notices if notice.number == 0]
-    if unnumbered:
-        raise Malformed(f"a notification without a number: {unnumbered[0]}")
-    last = max((notice.number for notice in notices), default=query.since)
-    return Page(notices, last, len(lines) >= query.limit and last > query.since,
-                tuple(str(line) for line in lines if isinstance(line, BadLine)))
+    items, spoilt = parted(map(_item, read(body)))
+    full = len(items) + len(spoilt) >= query.limit
+    if full and not items:
+        raise Malformed(f"{len(spoilt)} lines, and none has a number: {spoilt[0].reason}")
+    last = max((item.number for item in items), default=query.since)
+    return Page(items, last, full and last > query.since, spoilt)
+
+
+def _item(line: Notice | BadLine) -> Notice | Unread:
+    if isinstance(line, BadLine):
+        return Unread(line.number, line.reason if line.number else str(line), line.said)
+    if line.number == 0:
+        return Unread(0, f"{line.reference}: a notification without a number", encode(line).decode().strip())
+    return line

@@ -4,7 +4,9 @@
   and the next one asks again after the same number.
 * A page that leads nowhere (more to come, and no number further) is a fault of the bank's, and so is a list of more
   pages than allowed.
-* An item that cannot be an entry of ours is told with why; the others are good.
+* An item that cannot be read, or cannot be an entry of ours, is told with why and what the bank said; the others are
+  good.
+* Each list begins one number earlier, with what we have under that: a bank that counts anew has not (`Told.before`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from core.clock import US_PER_MS, Clock
 from core.errors import BankFault, OutcomeUnknown
 from core.statement import Entry
 from core.trace import Trace
-from core.wire.numbered import Page, Query, Refused, WireError
+from core.wire.numbered import MAX_ITEMS, Page, Query, Refused, Unread, WireError
+from core.wire.text import shown
 
 Exchange = Callable[[Query], Awaitable[Page]]
 """Carries a query to the bank and its page back; `OutcomeUnknown` on silence, `WireError` on noise."""
@@ -28,17 +31,20 @@ _IDS_PER_S: Final = 1_000
 
 
 class Item(NamedTuple):
-    """One item: its number at the bank, and its entry or why there is none."""
+    """One item: its number at the bank, its entry or why there is none, and what the bank said."""
 
     number: int
     told: Entry | str
+    said: str = ""
 
 
 class Told(NamedTuple):
-    """A whole list. ``spoilt``: why lines without a number could not be read."""
+    """A whole list. ``before``: what the bank has under the number after which it was asked, None if nothing.
+    ``spoilt``: items without a number that can be read."""
 
     items: list[Item]
-    spoilt: list[str]
+    spoilt: list[Unread]
+    before: Item | None = None
 
 
 class NumberedBank:
@@ -65,22 +71,31 @@ class NumberedBank:
 
     async def _list(self, since: int) -> Told:
         items: list[Item] = []
-        spoilt: list[str] = []
+        spoilt: list[Unread] = []
+        after = max(0, since - 1)
         for _ in range(self._max_pages):
-            page = await self._ask(since)
-            items += [Item(item.number, self._read(item)) for item in page.items]
+            page = await self._ask(after, self._page + (after < since))
+            items += map(self.item_of, page.items)
             spoilt += page.spoilt
             if not page.more:
-                return Told(items, spoilt)
-            if page.last <= since:
+                before = [item for item in items if item.number == since]
+                return Told([item for item in items if item.number != since], spoilt, before[0] if before else None)
+            if page.last <= after:
                 raise BankFault(f"{self._bank}: more after {page.last}, which we have: the list has no end")
-            since = page.last
+            after = page.last
         raise BankFault(f"{self._bank}: more than {self._max_pages} pages")
 
-    async def _ask(self, since: int) -> Page:
+    def item_of(self, item: Any) -> Item:
+        """An item of a page, or one that the bank brings by itself."""
+        if isinstance(item, Unread):
+            return Item(item.number, item.reason, item.said)
+        told = self._read(item)
+        return Item(item.number, told, told.raw if isinstance(told, Entry) else shown(item._asdict()))
+
+    async def _ask(self, after: int, limit: int) -> Page:
         """One exchange; the one place where the bank's noise becomes an error of ours."""
         try:
-            return await self._exchange(Query(since, self._page, self._request_id()))
+            return await self._exchange(Query(after, min(limit, MAX_ITEMS), self._request_id()))
         except Refused as refused:
             raise BankFault(f"{self._bank} refuses: {refused.code}") from refused
         except WireError as noise:

@@ -2,7 +2,8 @@
 
 * A file is fetched when its stamp is new: names come again every day. A file that still breaks off is asked for again;
   one that is garbled, contradicts its own trailer or its name, or is of S14 is refused whole, with line and reason
-  (S16-04), and nothing of it is used.
+  (S16-04), and nothing of it is used. A record of another time, or with a character that no text may have, is refused
+  by itself.
 * A record and a statement entry are the same if the record's reference, without its first five characters and leading
   zeros, is the entry's seq_no without leading zeros, on the same account. The bank may count anew, and the entry may
   come hours after the report: so currency, direction and amount must agree too, and the moment to some minutes; else a
@@ -24,13 +25,14 @@ from core.alerts import clear_alert, raise_alert
 from core.banks.bochk import BANK, S16File, S16Files
 from core.clock import MS_PER_DAY, MS_PER_S, US_PER_MS, show_time
 from core.deposits.collection import StatementRoom
+from core.deposits.statement_dates import StatementDates
 from core.deposits.statements import OPEN, Flow, month_at, month_of, months_between
 from core.errors import OutcomeUnknown
 from core.storage import Sharded, Statement, Transaction, bank_month, ensure_flow_table, upsert
 from core.storage.primary import bochk_s16_file as _F
 from core.storage.primary import bochk_s16_record as _R
 from core.storage.primary import statement_flows
-from core.wire.bochk_s16 import PartialReport, Record, Report, S16Error, decode, parse_name, seq_of
+from core.wire.bochk_s16 import PartialReport, Record, Refused, Report, S16Error, decode, lined, parse_name, seq_of
 
 WAITING, OVERDUE, DONE, REFUSED = "WAITING", "OVERDUE", "DONE", "REFUSED"
 TAKEN: Final = "TAKEN"
@@ -90,6 +92,7 @@ class S16Room:
         settings = room.settings
         self._rollback: bool = settings["bochk.s16.s14_rollback"]
         self._apart_ms = settings["bochk.s16.apart_s"] * MS_PER_S
+        self._dates = StatementDates(settings)
         self._tables: dict[int, str] = {}
         self._known: dict[str, str] = {}
         self._partial: dict[str, str] = {}
@@ -170,7 +173,7 @@ class S16Room:
         except S16Error as wrong:
             await self._refuse(file, name.account, content, wrong)
             return
-        await self._keep(file, report, content)
+        await self._keep(file, self.of_our_time(report), content)
 
     async def _refuse(self, file: S16File, account: str, content: bytes, why: S16Error) -> None:
         """Nothing of it is used; it is kept for people, and fetched again when the bank has written it again."""
@@ -188,6 +191,17 @@ class S16Room:
         self._last[report.account] = self._now()
         for record in hopeless:
             self._uncorrelated(report.account, record.reference, "the reference names no seq_no")
+        for one in report.refused:
+            raise_alert(self._room.trace, "S16-04", f"{file.name}:{one.line}",
+                        f"line {one.line}: {one.reason}; the bank says {one.said}")
+
+    def of_our_time(self, report: Report) -> Report:
+        """The report, with those of its movements refused that can be of no entry."""
+        told = [(line, record, self._dates.wrong(record.at_ms, self._now())) for line, record in lined(report)]
+        refused = [Refused(line, why, f"{record.reference} of {show_time(record.at_ms)}")
+                   for line, record, why in told if why]
+        return report._replace(records=tuple(record for _, record, why in told if not why),
+                               refused=(*report.refused, *refused))
 
     async def _keep_record(self, tx: Transaction, account: str, record: Record) -> bool:
         """Keep a record once; whether it can never find an entry."""

@@ -5,6 +5,9 @@ the third makes entries of everything pulled so far and not yet converted. The t
 goes on from the last seq_no of the day, AcctStatement covers all days since the last one, AcctActivity reads those days
 whole. So what is inserted behind a seq_no, told after the bank has begun to count anew, or missed while it was away
 comes with the next one that covers it, and what comes twice is known (BOCHK-05).
+
+A record that cannot be an entry, or is of another time, is told as BOCHK-02, once, with what the bank said, and holds
+nothing up.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 from core.alerts import clear_alert, raise_alert
-from core.banks.bochk import BANK, B2e, BochkLines, Found, entry_from
+from core.banks.bochk import BANK, B2e, BochkLines, Found, Refused, entry_from
 from core.clock import hkt_date, hkt_midnight_ms, yyyymmdd
 from core.deposits.bochk_s16 import S16Room
 from core.deposits.collection import StatementRoom
 from core.deposits.cursors import Cursors
+from core.deposits.statement_dates import StatementDates
 from core.errors import BankFault, Misconfigured, OutcomeUnknown
 from core.statement import Entry
 from core.storage import Transaction
@@ -27,6 +31,8 @@ from core.wire.bochk_b2e import ACTIVITY, STATEMENT, TODAY
 ORDER: Final = (TODAY, STATEMENT, ACTIVITY)
 """The order of a cycle (BOCHK-01)."""
 CYCLE, MORNING_ONLY = "cycle", "morning_only"
+REMEMBERED: Final = 1_000
+"""Records refused are remembered, the oldest forgotten."""
 _CLOSED: Final = "cycle closed"
 _CONVERTED: Final = "converted"
 
@@ -48,6 +54,8 @@ class BochkCollector:
         self._morning_only = settings["bochk.profile"] == MORNING_ONLY
         self._batch = settings["bochk.convert.batch"]
         self._failures = 0
+        self._said: dict[str, None] = {}
+        self._dates = StatementDates(settings)
         self._s16 = S16Room(lines.files, room, self._accounts)
 
     @property
@@ -102,11 +110,11 @@ class BochkCollector:
         first = await self._first_day(message, account, today)
         if message == STATEMENT:
             found = await self._b2e.statement(account, ccy, _text(first), _text(today))
-            return await self._keep(found.entries, _day_cursor(message, account), _text(today))
+            return await self._keep(found, _day_cursor(message, account), _text(today))
         accepted = 0
         while first <= today:
             found = await self._b2e.activity(account, ccy, _text(first))
-            accepted += await self._keep(found.entries, _day_cursor(message, account), _text(first))
+            accepted += await self._keep(found, _day_cursor(message, account), _text(first))
             first += timedelta(days=1)
         return accepted
 
@@ -116,7 +124,7 @@ class BochkCollector:
         day, _, seq = (await self._cursors.read(cursor) or "").partition(":")
         found: Found = await self._b2e.today(account, ccy, int(seq) if day == today else 0)
         last = max(found.last_seq, int(seq)) if day == today else found.last_seq
-        return await self._keep(found.entries, cursor, f"{today}:{last}")
+        return await self._keep(found, cursor, f"{today}:{last}")
 
     async def _first_day(self, message: str, account: str, today: date) -> date:
         """The last day covered, which has perhaps gone on since, within the limits."""
@@ -126,12 +134,30 @@ class BochkCollector:
                  else min(today, date.fromisoformat(covered)))
         return max(first, today - timedelta(days=settings["bochk.b2e.max_days"]))
 
-    async def _keep(self, entries: tuple[Entry, ...], cursor: str, value: str) -> int:
+    async def _keep(self, found: Found, cursor: str, value: str) -> int:
         """Raw rows and the cursor behind them, in one transaction."""
+        for one in found.refused:
+            self._refuse(one)
+        entries = [entry for entry in found.entries if self._is_of_our_time(entry)]
+
         async def advance(tx: Transaction) -> None:
             await self._cursors.write(tx, cursor, value)
 
         return (await self._room.statements.keep_raw(BANK, entries, advance)).accepted
+
+    def _is_of_our_time(self, entry: Entry) -> bool:
+        why = self._dates.wrong(entry.credit_time, self._room.clock.now_ms())
+        if why:
+            self._refuse(Refused(f"{entry.our_account}:{entry.bank_ref}", why, entry.raw))
+        return not why
+
+    def _refuse(self, one: Refused) -> None:
+        if one.key in self._said:
+            return
+        self._said[one.key] = None
+        if len(self._said) > REMEMBERED:
+            del self._said[next(iter(self._said))]
+        raise_alert(self._room.trace, "BOCHK-02", one.key, f"{one.reason}; the bank says {one.said}")
 
     async def _account_for(self, message: str, began_ms: int, faults: list[Exception]) -> None:
         """Close the cycle, or tell of the failure: in an alert once there were several in a row (B-14)."""

@@ -11,7 +11,7 @@ Rules:
 * Push and pull bring the same messages. A message is known by account and reference (`Statements`), so it is one entry;
   told with another content (HSBC-02), the first telling stands.
 * A file that is not the bank's, or not for us, gives no entry at all. In a genuine file each message stands for itself:
-  the good ones are taken, and the file is kept for the sake of the others.
+  the good ones are taken, and the file is kept for the sake of the others, those of another time among them.
 * Fetched files are known by name and time: a late one, older than others that were fetched, is fetched as well.
 """
 
@@ -28,6 +28,7 @@ from core.alerts import clear_alert, raise_alert
 from core.banks.hsbc import BANK, HsbcLines, Mailbox, Opened, RemoteFile, read_file
 from core.clock import MS_PER_S, US_PER_MS
 from core.deposits.collection import StatementRoom
+from core.deposits.statement_dates import StatementDates
 from core.deposits.statements import Taken
 from core.errors import OutcomeUnknown
 from core.statement import Entry
@@ -88,6 +89,7 @@ class HsbcCollector:
         self._alarm_after: int = settings["hsbc.sftp.alarm_after"]
         self._late_ms = round(settings["hsbc.late_after_s"] * MS_PER_S)
         self._folder: str = settings["hsbc.sftp.folder"]
+        self._dates = StatementDates(settings)
         self._taking = asyncio.Lock()
         self._failed = 0
         self._spawn: Callable[[Coroutine[Any, Any, Any]], object] | None = None
@@ -201,7 +203,7 @@ class HsbcCollector:
             await self._quarantine(file, f"larger than {self._limit} bytes")
             return
         try:
-            opened = read_file(content, self._lines.envelope, self._accounts)
+            opened = read_file(content, self._lines.envelope, self._accounts, self._wrong)
         except Unopened as fault:
             await self._quarantine(file, str(fault))
             return
@@ -209,6 +211,9 @@ class HsbcCollector:
         taken = await self._statements.take(
             BANK, opened.entries, file.source, lambda tx: self._done(tx, file, opened, told))
         self._alert(file, opened, told, taken)
+
+    def _wrong(self, entry: Entry) -> str:
+        return self._dates.wrong(entry.credit_time, self._clock.now_ms())
 
     async def _compared(self, entries: Sequence[Entry]) -> _Told:
         """Each entry beside what is kept under its account and reference, or stands before it in the file."""

@@ -11,6 +11,8 @@ Rules, before any code:
   production pull, and a canary pull since, canary's do, until production recovers. An entry is known by ICBC's serial,
   so none is taken twice. A ghost feeds nothing until people have looked at it.
 * Three failed pulls in a row raise ICBC-02; a canary more than ten minutes behind ICBC-03, below five nothing is said.
+* A record that is no statement of the account (unreadable, in another currency, of another time) is told as ICBC-06,
+  once, with what the bank said; the others are taken.
 * A row is used in both groups when its flow is (`Statements.on_use`).
 * What is noticed is told as ``log`` events of ``icbc_be_relay`` in the words for which people search (§4.5).
 """
@@ -23,19 +25,23 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from core.alerts import clear_alert, raise_alert
-from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Exchange, IcbcLine, Identity, Lines, Told
+from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Exchange, IcbcLine, Identity, Lines, Listed, Refused, Told
 from core.clock import MS_PER_DAY, MS_PER_S, hkt_date, hkt_midnight_ms
 from core.deposits.collection import StatementRoom
 from core.deposits.icbc_escalation import JOB as ESCALATE
 from core.deposits.icbc_escalation import IcbcAlerts, Incident
 from core.deposits.icbc_flows import Book, Break, Compared, Row, breaks_of, compared, ghosts_among, is_whole, suggested
+from core.deposits.statement_dates import StatementDates
 from core.deposits.statements import Flow, months_between
 from core.errors import BankFault, CallFailed, OutcomeUnknown
 from core.money import show
 from core.statement import Entry
 from core.storage import Questions, Transaction
+from core.wire.text import shown
 
 SERVICE: Final = "icbc_be_relay"
+REMEMBERED: Final = 1_000
+"""Records refused are remembered, the oldest forgotten."""
 _JOBS: Final = {"IcbcPullProd": PROD, "IcbcPullCanary": CANARY}
 
 
@@ -80,6 +86,8 @@ class IcbcCollector:
         self.route = PROD
         self.open: dict[tuple[str, str], Break] = {}  # (group, account) -> the break that was told
         self._told: dict[tuple[str, str], None] = {}  # (group, serial) of duplicates that were told
+        self._refused: dict[str, None] = {}  # key of what was told as refused
+        self._dates = StatementDates(settings)
         self._failures = settings["icbc.pull.failures"]
         self._route_ms = settings["icbc.route.after_s"] * MS_PER_S
         self._lags = (settings["icbc.lag.defer_s"], settings["icbc.lag.alert_s"])
@@ -137,7 +145,7 @@ class IcbcCollector:
             raise faults[0]
         return kept
 
-    async def _pulled(self, group: Group, ask: Callable[[Group, str, str], Awaitable[tuple[list[Told], bool]]]) -> int:
+    async def _pulled(self, group: Group, ask: Callable[[Group, str, str], Awaitable[tuple[Listed, bool]]]) -> int:
         if self.room.calendars.maintenance(BANK, self.now_ms()).under_way:
             for one in self.groups.values():
                 one.excused_ms = self.now_ms()
@@ -150,13 +158,16 @@ class IcbcCollector:
                 await self._follow_route()
                 raise CallFailed(str(fault)) if isinstance(fault, BankFault) else fault
             kept = 0
-            for account, (records, whole_days) in lists.items():
+            for account, (listed, whole_days) in lists.items():
+                for refused in listed.refused:
+                    self._refuse(refused)
+                records = [record for record in listed.records if self._is_of_our_time(account, record)]
                 kept += await self._take(group, account, records, whole_days)
         await self._succeeded(group)
         await self._follow_route()
         return kept
 
-    async def _news(self, group: Group, account: str, ccy: str) -> tuple[list[Told], bool]:
+    async def _news(self, group: Group, account: str, ccy: str) -> tuple[Listed, bool]:
         last = await self.book.last(group.name, account)
         now = self.now_ms()
         begun = max(last.txn_time, now - self._back_days * MS_PER_DAY) if last else now
@@ -165,10 +176,25 @@ class IcbcCollector:
         serial = last.serial if last is not None and hkt_date(last.txn_time) == hkt_date(now) else ""
         return await group.line.today(account, ccy, serial), False
 
-    async def _days(self, group: Group, account: str, ccy: str, *, since_ms: int) -> tuple[list[Told], bool]:
+    async def _days(self, group: Group, account: str, ccy: str, *, since_ms: int) -> tuple[Listed, bool]:
         return await group.line.history(account, ccy, since_ms, self.now_ms()), True
 
     # Keeping
+
+    def _is_of_our_time(self, account: str, record: Told) -> bool:
+        why = self._dates.wrong(record.time_ms, self.now_ms())
+        if why:
+            self._refuse(Refused(f"{account}:{record.serial}", record.serial, f"{record.serial}: {why}",
+                                 shown(record._asdict())))
+        return not why
+
+    def _refuse(self, one: Refused) -> None:
+        if one.key in self._refused:
+            return
+        self._refused[one.key] = None
+        if len(self._refused) > REMEMBERED:
+            del self._refused[next(iter(self._refused))]
+        raise_alert(self.room.trace, "ICBC-06", one.key, f"{one.reason}; the bank says {one.said}")
 
     async def _take(self, group: Group, account: str, records: Sequence[Told], whole_days: bool) -> int:
         if not records:

@@ -10,8 +10,12 @@ Rules (A-49, A-58, gaps.md B-15, B-23, B-24, B-44; STMT-10, -11, -13):
   entries. Order within a list does not matter, and what comes again is known by its reference.
 * A number that is missing holds the cursor: what follows is taken and asked for again, so that a credit told late is
   taken when it comes. After ``gap_s`` the bank is taken at its word: the cursor passes, and CREDIT-02 names the number.
-* An item that cannot be an entry (not our account, unreadable) is told as CREDIT-03, once, and holds nothing up. So is
-  a known reference with another amount: the first telling stands.
+* An item that cannot be an entry (not our account, unreadable, of another time) is told as CREDIT-03, once, with what
+  the bank said, and holds nothing up: its number counts. One of which not even the number can be read is told likewise;
+  to the cursor it is missing. A known reference with another amount is told, too: the first telling stands.
+* A bank that begins to count anew would have nothing to tell behind our cursor for ever. So each list begins with the
+  cursor's own number: if the bank has nothing under it, or a credit that we do not know, that is CREDIT-04, and so is a
+  call with such a number. What the bank shows is taken; the cursor stays, since only people can say where it belongs.
 * Some failed pulls in a row raise CREDIT-01. In the bank's own maintenance nobody asks.
 * Each bank has a collector of its own; nothing is shared between two.
 """
@@ -32,11 +36,13 @@ from core.banks.numbered import Exchange, Item, NumberedBank, Read, Told
 from core.clock import MS_PER_S
 from core.deposits.collection import Collect, StatementRoom
 from core.deposits.cursors import Cursors
+from core.deposits.statement_dates import StatementDates
 from core.errors import BankFault, CallFailed, OutcomeUnknown
 from core.statement import Entry
 from core.storage import Sharded, Transaction
 from core.storage.primary import bank_flows
 from core.wire.fps import Credit
+from core.wire.text import digest, shown
 
 CURSOR: Final = "number"
 OTHER_BANK_PULL: Final = "OtherBankPull"
@@ -73,6 +79,9 @@ class NumberedCollector:
         self._taking = asyncio.Lock()
         self._failed = 0
         self._missing = (0, 0)  # (number that is missing, since when)
+        self._passed_over: list[range] = []  # numbers that the bank did not tell
+        self._counts_anew = False
+        self._dates = StatementDates(settings)
         self._said: dict[str, None] = {}
         self.cursor = 0
         self._close: Callable[[], Awaitable[None]] | None = None
@@ -108,16 +117,15 @@ class NumberedCollector:
             self._missed(fault)
             raise CallFailed(str(fault)) if isinstance(fault, BankFault) else fault
         self._succeeded()
-        if not told.items and not told.spoilt:
-            return 0
-        for reason in told.spoilt:
-            self._refuse(f"after {self.cursor}: {reason}", reason)
-        return await self._take_list(told)
+        for unread in told.spoilt:
+            self._refuse(f"unnumbered {digest(unread.said)}", unread.reason, unread.said)
+        await self._watch_numbers(told)
+        return await self._take_list(told.items) if told.items else 0
 
-    async def _take_list(self, told: Told) -> int:
+    async def _take_list(self, items: Sequence[Item]) -> int:
         async with self._taking:
-            cursor = self._passed(told.items)
-            entries = self._readable(told.items)
+            cursor = self._passed(items)
+            entries = self._readable(items)
 
             async def also(tx: Transaction) -> None:
                 if cursor != self.cursor:
@@ -143,9 +151,44 @@ class NumberedCollector:
             self._missing = (missing, now)
         if now - self._missing[1] < self._gap_ms:
             return False
+        self._passed_over.append(range(missing, then))
         raise_alert(self._room.trace, "CREDIT-02", f"{self.bank}:{missing}",
                     f"{self.bank} tells no number {missing}" + (f" to {then - 1}" if then - 1 > missing else ""))
         return True
+
+    # Numbers that begin again
+
+    async def _watch_numbers(self, told: Told) -> None:
+        """Whether the bank still has under the cursor's number what it has told us under it."""
+        if self.cursor == 0:
+            return
+        if told.before is None:
+            if not told.spoilt:  # which might be it
+                self._say_anew(f"{self.bank} has nothing under {self.cursor} any more, the last number that it told")
+            return
+        async with self._taking:
+            [*entries] = self._readable([told.before])
+            known = [entry for entry in entries if await self._is_known(entry)]
+            if entries and not known:
+                await self._keep(entries, "pull")
+        if known:
+            self._say_as_before()
+        elif entries:
+            self._say_anew(f"{entries[0].bank_ref} stands under {self.cursor}, where another was told")
+
+    def _say_anew(self, why: str) -> None:
+        if not self._counts_anew:
+            self._counts_anew = True
+            raise_alert(self._room.trace, "CREDIT-04", self.bank, why)
+
+    def _say_as_before(self) -> None:
+        if self._counts_anew:
+            self._counts_anew = False
+            clear_alert(self._room.trace, "CREDIT-04", self.bank, f"{self.cursor} is what it was")
+
+    async def _is_known(self, entry: Entry) -> bool:
+        row = await self._room.db.first(KEPT[self.bank], {"account": entry.our_account, "ref": entry.bank_ref})
+        return row is not None
 
     # The bank calls
 
@@ -153,8 +196,13 @@ class NumberedCollector:
         """The bank tells of one credit by itself; it is kept, or told as refused, when this returns."""
         self._room.trace.emit("bank.push", credit.reference, {
             "bank": self.bank, "message": "credit", "ref": credit.reference, "push_seq": credit.number, "code": 0})
+        item = self._source.item_of(credit)
         async with self._taking:
-            await self._keep(self._readable([Item(credit.number, self._terms.read(credit))]), WEBHOOK)
+            entries = self._readable([item])
+            awaited = credit.number > self.cursor or any(credit.number in numbers for numbers in self._passed_over)
+            if not awaited and entries and not await self._is_known(entries[0]):
+                self._say_anew(f"{credit.reference} is told under {credit.number}, and {self.cursor} was told before")
+            await self._keep(entries, WEBHOOK)
         return True
 
     # Keeping
@@ -162,10 +210,12 @@ class NumberedCollector:
     def _readable(self, items: Sequence[Item]) -> list[Entry]:
         found = []
         for item in items:
-            if isinstance(item.told, Entry):
+            why = item.told if isinstance(item.told, str) else self._dates.wrong(
+                item.told.credit_time, self._room.clock.now_ms())
+            if isinstance(item.told, Entry) and not why:
                 found.append(item.told)
             else:
-                self._refuse(str(item.number), item.told)
+                self._refuse(str(item.number), why, item.said)
         return found
 
     async def _keep(self, entries: Sequence[Entry], source: str,
@@ -180,17 +230,19 @@ class NumberedCollector:
         row = await self._room.db.first(KEPT[self.bank], {"account": entry.our_account, "ref": entry.bank_ref})
         first = told.setdefault((entry.our_account, entry.bank_ref), (entry.ccy, entry.amount))
         if (first if row is None else tuple(row)) != (entry.ccy, entry.amount):
-            self._refuse(entry.bank_ref, f"{entry.bank_ref}: {entry.ccy} {entry.amount}, which is kept otherwise")
+            self._refuse(entry.bank_ref, f"{entry.bank_ref}: {entry.ccy} {entry.amount}, which is kept otherwise",
+                         entry.raw)
 
     # What is noticed
 
-    def _refuse(self, key: str, why: str) -> None:
-        if key in self._said:
+    def _refuse(self, key: str, why: str, said: str) -> None:
+        known = f"{key} {digest(said)}"
+        if known in self._said:
             return
-        self._said[key] = None
+        self._said[known] = None
         if len(self._said) > REMEMBERED:
             del self._said[next(iter(self._said))]
-        raise_alert(self._room.trace, "CREDIT-03", f"{self.bank}:{key}", why)
+        raise_alert(self._room.trace, "CREDIT-03", f"{self.bank}:{key}", f"{why}; the bank says {shown(said)}")
 
     def _missed(self, fault: Exception) -> None:
         self._failed += 1

@@ -22,6 +22,7 @@ from sqlalchemy import bindparam, select
 
 from core.clock import MS_PER_DAY, hkt_midnight_ms
 from core.deposits.collection import StatementRoom
+from core.deposits.statement_dates import StatementDates
 from core.deposits.statements import Flow, months_between
 from core.domain import Role
 from core.errors import Code, Refusal
@@ -49,10 +50,12 @@ Upload = Callable[[bytes, str, Actor], Awaitable["Uploaded | Refusal"]]
 
 
 class RefusedRecord(NamedTuple):
-    """A record that was not taken: its line (0: the file as a whole) and why."""
+    """A record that was not taken: its line and why; or, for ``whole``, the file, and where it was given up (0: nowhere
+    in particular)."""
 
     line: int
     reason: str
+    whole: bool = False
 
 
 class Uploaded(NamedTuple):
@@ -78,6 +81,7 @@ class EwbCollector:
     def __init__(self, lines: EwbLines, room: StatementRoom) -> None:
         self._lines, self._room = lines, room
         self._accounts = {number: ccy for ccy, number in room.settings["receiving.ewb.accounts"].items()}
+        self._dates = StatementDates(room.settings)
         self._days: tuple[int, int] = tuple(room.settings["ewb.supplement_days"])
         self._close: Callable[[], None] | None = None
 
@@ -116,7 +120,7 @@ class EwbCollector:
         try:
             rows = ewb_csv.decode(content)
         except CsvError as wrong:
-            return Uploaded(CSV, 0, 0, (RefusedRecord(wrong.line, wrong.reason),))
+            return Uploaded(CSV, 0, 0, (RefusedRecord(wrong.line, wrong.reason, whole=True),))
         entries: list[Entry] = []
         refused: list[RefusedRecord] = []
         for row in rows:
@@ -135,6 +139,8 @@ class EwbCollector:
         reference = f"{row.posted:%Y%m%d}-{row.reference}-{row.dr_cr}{row.amount}-{row.balance}"
         if len(reference) > REFERENCE_CHARS:
             return RefusedRecord(row.line, f"{reference} is longer than {REFERENCE_CHARS} characters")
+        if why := self._dates.wrong(hkt_midnight_ms(row.posted), self._room.clock.now_ms()):
+            return RefusedRecord(row.line, why)
         return Entry(BANK, row.account, reference, ccy, row.amount, row.dr_cr, hkt_midnight_ms(row.posted),
                      row.reference, row.balance, "", "", row.description, ewb_csv.encode([row]).decode())
 
@@ -144,23 +150,29 @@ class EwbCollector:
         try:
             file = bai2.decode(content)
         except Bai2Error as wrong:
-            return Uploaded(BAI2, 0, 0, (RefusedRecord(wrong.line, wrong.reason),))
+            return Uploaded(BAI2, 0, 0, (RefusedRecord(wrong.line, wrong.reason, whole=True),))
         accepted = duplicate = 0
         refused: list[RefusedRecord] = []
         for group in file.groups:
+            why = self._dates.wrong(hkt_midnight_ms(group.as_of), self._room.clock.now_ms())
+            if why:
+                refused += [RefusedRecord(detail.line, why) for account in group.accounts for detail in account.details]
+                continue
             since, until = (hkt_midnight_ms(group.as_of + timedelta(days=days)) for days in self._days)
             for account in group.accounts:
                 for detail in account.details:
                     if detail.type_code != INCOMING_WIRE:
                         continue
-                    why = await self._supplement(account.number, account.ccy, detail, since, until + MS_PER_DAY)
-                    accepted += why is None
-                    duplicate += why == ""
-                    refused += [RefusedRecord(detail.line, why)] if why else []
+                    amiss = await self._supplement(account.number, account.ccy, detail, since, until + MS_PER_DAY)
+                    accepted += amiss is None
+                    duplicate += amiss == ""
+                    refused += [RefusedRecord(detail.line, amiss)] if amiss else []
         return Uploaded(BAI2, accepted, duplicate, tuple(refused))
 
     async def _supplement(self, account: str, ccy: str, detail: Detail, since: int, until: int) -> str | None:
         """Give an entry its payer's name; None if it has it from now on, "" if it had it, else why not."""
+        if detail.wrong:
+            return detail.wrong
         if not detail.name:
             return "no ORIG: the payer is not named"
         told = f"{detail.bank_ref or detail.customer_ref}, {show(detail.amount, ccy)}"

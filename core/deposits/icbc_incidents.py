@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Update, update
 
 from core.alerts import raise_alert
-from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Told
+from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Listed
 from core.clock import MS_PER_DAY
 from core.deposits.collect_icbc import IcbcCollector, entry_of
 from core.deposits.icbc_flows import NEW_SCRIPT, Row, Shift, ghosts_among, shifts_of
@@ -74,15 +74,19 @@ class IcbcIncidents:
 
     # Looking
 
-    async def at_the_bank(self, group: str, account: str) -> list[Told]:
+    async def at_the_bank(self, group: str, account: str) -> Listed:
         """The bank's own statement since the beginning of the window, over the group's line."""
         since, now = self._collector.window_ms(), self._collector.now_ms()
         line = self._collector.groups[group].line
         return await line.history(account, self._collector.accounts[account], since, now)
 
     async def _gone(self, group: str, account: str) -> list[Row]:
-        """Live rows of a group that the bank has no more."""
-        told = {record.serial for record in await self.at_the_bank(group, account)}
+        """Live rows of a group that the bank has no more. One that cannot be read (any more) is there nevertheless;
+        `BankFault` if nobody can say which that is."""
+        listed = await self.at_the_bank(group, account)
+        if unknown := [one for one in listed.refused if not one.serial]:
+            raise BankFault(f"{group}: what is gone cannot be told: {unknown[0].reason}")
+        told = {one.serial for one in listed.records} | {one.serial for one in listed.refused}
         rows = await self._book.since(group, account, self._collector.window_ms())
         return [row for row in rows if row.deleted_at is None and row.serial not in told]
 

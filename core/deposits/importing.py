@@ -8,8 +8,8 @@
 | hase, ccba, dbs, za, spd, cgb, scb, citi | JSON lines, as a notification mailbox writes them |
 
 What a file brings is kept as if its bank's collector had brought it: known entries are duplicates, however they came
-before. What cannot be taken is told with its line and why; line 0 is the file as a whole. ICBC's rows belong to one of
-its two lines, so nobody can hand them over.
+before. What cannot be taken is told with its line and why, and whether that is one message, one record or the whole
+file. ICBC's rows belong to one of its two lines, so nobody can hand them over.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from core.banks.notices import MAILBOX_BANKS, NoticeReader
 from core.deposits.bochk_s16 import REFUSED, S16Room
 from core.deposits.collection import StatementRoom
 from core.deposits.ewb import EwbCollector, EwbLines
+from core.deposits.statement_dates import StatementDates
 from core.domain import Role
 from core.errors import Misconfigured, Refusal
 from core.orchestration.records import Actor
@@ -35,11 +36,12 @@ from core.statement import Entry
 from core.storage import Sharded, Statement
 from core.storage.primary import bank_flows, bochk_s16_record
 from core.wire import mt910, notices
-from core.wire.bochk_s16 import S16Error, decode, name_of, parse_name, seq_of
+from core.wire.bochk_s16 import S16Error, decode, lined, name_of, parse_name, seq_of
+from core.wire.packed import packed
 
 SOURCE: Final = "import"
 BY: Final = Actor("import", Role.FRONTLINE)
-_PGP: Final = b"-----BEGIN PGP"
+MESSAGE, RECORD, FILE = "message", "record", "file"
 _AT_LINE = re.compile(r"line (\d+)(?:, |: | )(.*)", re.DOTALL)
 
 KEPT = Sharded(lambda t: select(t.c.ccy, t.c.amount).where(
@@ -48,10 +50,12 @@ S16_KEPT = Statement(select(func.count()).select_from(bochk_s16_record).where(bo
 
 
 class Told(NamedTuple):
-    """A record that was refused: its line in the file, and why."""
+    """What was refused: its line in the file (0: nowhere in particular), why, and what it is: a `MESSAGE`, a `RECORD`,
+    or the whole `FILE`."""
 
     line: int
     reason: str
+    kind: str = RECORD
 
 
 class Imported(NamedTuple):
@@ -69,7 +73,14 @@ Take = Callable[[str, StatementRoom, str, bytes], Awaitable[Imported]]
 
 async def import_file(bank: str, room: StatementRoom, name: str, content: bytes) -> Imported:
     """Take one file of a bank; `Misconfigured` for a bank whose statements do not come in files."""
-    return await _format_of(bank)(bank, room, name, content)
+    take = _format_of(bank)
+    why = packed(content)
+    return refused_whole("file", why) if why else await take(bank, room, name, content)
+
+
+def refused_whole(kind: str, why: str, line: int = 0) -> Imported:
+    """Nothing was taken of a file of a kind."""
+    return Imported(kind, 0, 0, (Told(line, why, FILE),))
 
 
 def _format_of(bank: str) -> Take:
@@ -87,14 +98,16 @@ def check_bank(bank: str) -> None:
 # --- entries ------------------------------------------------------------------------------------------------------
 
 
-async def _keep(bank: str, room: StatementRoom, kind: str, read: Sequence[tuple[int, Entry | str]]) -> Imported:
+async def _keep(
+    bank: str, room: StatementRoom, kind: str, one: str, read: Sequence[tuple[int, Entry | str]]
+) -> Imported:
     """Keep what was read, line by line; what is known otherwise is refused."""
     fresh: dict[tuple[str, str], tuple[str, int]] = {}
     entries: list[Entry] = []
     refused: list[Told] = []
     for line, told in read:
         if isinstance(told, str):
-            refused.append(Told(line, told))
+            refused.append(Told(line, told, one))
             continue
         key = (told.our_account, told.bank_ref)
         row = await room.db.first(KEPT[bank], {"account": key[0], "ref": key[1]})
@@ -102,23 +115,27 @@ async def _keep(bank: str, room: StatementRoom, kind: str, read: Sequence[tuple[
         if kept == (told.ccy, told.amount):
             entries.append(told)
         else:
-            refused.append(Told(line, f"{told.bank_ref} is kept with another amount or currency"))
+            refused.append(Told(line, f"{told.bank_ref} is kept with another amount or currency", one))
     taken = await room.statements.take(bank, entries, SOURCE)
     return Imported(kind, taken.accepted, taken.duplicate, tuple(refused))
 
 
 async def _mt910(bank: str, room: StatementRoom, name: str, content: bytes) -> Imported:  # noqa: ARG001 - `Take`
-    if content.lstrip().startswith(_PGP):
-        return Imported("MT910", 0, 0, (Told(0, "the file is encrypted: decrypt it first"),))
     accounts = {number: ccy for ccy, number in room.settings["receiving.hsbc.accounts"].items()}
     read: list[tuple[int, Entry | str]] = []
     for message in mt910.read(content):
         if isinstance(message, mt910.FinError):
             read.append((message.line, _after_line(str(message))))
         else:
-            told = entry_of(message, accounts)
+            told = entry_of(message, accounts, _wrong_by(room))
             read.append((message.line, _after_line(told) if isinstance(told, str) else told))
-    return await _keep(bank, room, "MT910", read)
+    return await _keep(bank, room, "MT910", MESSAGE, read)
+
+
+def _wrong_by(room: StatementRoom) -> Callable[[Entry], str]:
+    """Why an entry cannot be of its date."""
+    dates, now_ms = StatementDates(room.settings), room.clock.now_ms()
+    return lambda entry: dates.wrong(entry.credit_time, now_ms)
 
 
 def _after_line(reason: str) -> str:
@@ -128,10 +145,12 @@ def _after_line(reason: str) -> str:
 
 
 async def _json_lines(bank: str, room: StatementRoom, name: str, content: bytes) -> Imported:  # noqa: ARG001 - `Take`
-    reader = NoticeReader(bank, room.settings)
-    read = [(line, found.reason if isinstance(found, notices.BadLine) else reader(found))
-            for line, found in notices.lines(content)]
-    return await _keep(bank, room, "JSON lines", read)
+    reader, wrong = NoticeReader(bank, room.settings), _wrong_by(room)
+    read: list[tuple[int, Entry | str]] = []
+    for line, found in notices.lines(content):
+        told = found.reason if isinstance(found, notices.BadLine) else reader(found)
+        read.append((line, told if isinstance(told, str) else wrong(told) or told))
+    return await _keep(bank, room, "JSON lines", RECORD, read)
 
 
 # --- files with rules of their own --------------------------------------------------------------------------------
@@ -140,8 +159,9 @@ async def _json_lines(bank: str, room: StatementRoom, name: str, content: bytes)
 async def _ewb(bank: str, room: StatementRoom, name: str, content: bytes) -> Imported:  # noqa: ARG001 - `Take`
     done = await EwbCollector(EwbLines(), room).upload(content, name, BY)
     if isinstance(done, Refusal):
-        return Imported("CSV", 0, 0, (Told(0, done.detail),))
-    return Imported(done.kind.upper(), done.accepted, done.duplicate, tuple(Told(*one) for one in done.refused))
+        return refused_whole("CSV", done.detail)
+    return Imported(done.kind.upper(), done.accepted, done.duplicate, tuple(
+        Told(one.line, one.reason, FILE if one.whole else RECORD) for one in done.refused))
 
 
 class _Given:
@@ -155,26 +175,33 @@ class _Given:
 
 
 async def _s16(bank: str, room: StatementRoom, name: str, content: bytes) -> Imported:  # noqa: ARG001 - `Take`
-    """A report is known by its contents: its name comes again every day."""
+    """A report is known by its contents: its name comes again every day. Where the name is one of the bank's, the
+    header must be that of the name, as when we fetch it."""
     kind, named = "S16", parse_name(name.upper())
     if named is not None and named.report != "S16" and not room.settings["bochk.s16.s14_rollback"]:
-        return Imported(kind, 0, 0, (Told(0, "an S14 report: S16 is what we take"),))
+        return refused_whole(kind, "an S14 report: S16 is what we take")
     try:
-        report = decode(content)
+        report = decode(content, "S16" if named is None else named.report)
     except S16Error as wrong:
-        return Imported(kind, 0, 0, (Told(wrong.line, wrong.reason),))
+        return refused_whole(kind, wrong.reason, wrong.line)
+    if named is not None and (report.account, report.period) != (named.account, named.period):
+        return refused_whole(kind, f"the header is that of {report.account}, period {report.period}: name the file as "
+                                   "the bank did, or ask for it again", 1)
     accounts: Mapping[str, str] = room.settings["receiving.bochk.accounts"]
     if report.account not in accounts.values():
-        return Imported(kind, 0, 0, (Told(1, f"{report.account} is no account of ours at bochk"),))
+        return refused_whole(kind, f"{report.account} is no account of ours at bochk", 1)
     stamp = hashlib.sha256(content).hexdigest()[:40]
     before = await _kept(room)
-    s16 = S16Room(_Given(S16File(name_of(report.account, report.period), stamp), content), room, dict(accounts))
+    given = S16File(name_of(report.account, report.period) if named is None else name.upper(), stamp)
+    s16 = S16Room(_Given(given, content), room, dict(accounts))
     await s16.begin(0)
     await s16.pull()
-    accepted = await _kept(room) - before
-    hopeless = tuple(Told(line, f"{record.reference} names no seq_no")
-                     for line, record in enumerate(report.records, 2) if seq_of(record.reference) is None)
-    return Imported(kind, accepted, len(report.records) - len(hopeless) - accepted, hopeless)
+    accepted, report = await _kept(room) - before, s16.of_our_time(report)
+    refused = [Told(one.line, one.reason) for one in report.refused]
+    refused += [Told(line, f"{record.reference} names no seq_no")
+                for line, record in lined(report) if seq_of(record.reference) is None]
+    duplicate = len(report.records) + len(report.refused) - len(refused) - accepted
+    return Imported(kind, accepted, duplicate, tuple(sorted(refused)))
 
 
 async def _kept(room: StatementRoom) -> int:
@@ -193,4 +220,5 @@ def brings_entries(content: bytes) -> bool:
     return not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"01,", b"H|"))
 
 
-__all__ = ["FORMATS", "Imported", "Told", "brings_entries", "check_bank", "import_file"]
+__all__ = ["FILE", "FORMATS", "MESSAGE", "RECORD", "Imported", "Told", "brings_entries", "check_bank", "import_file",
+           "refused_whole"]

@@ -7,6 +7,7 @@ Rules of the format, before any code:
   last field is text, with the line. Spaces that pad a line, and empty lines, are nothing.
 * Amounts are whole cents; those of a 16 have no sign. 88 continues the record before it: the fields of a 03, the text
   of a 16. In the text ``ORIG:`` begins the originator's name and ``OBI:`` the remark; a line without either goes on.
+  A text with a character that no text may have (`core.wire.text`) costs its transaction, not the file.
 * The trailers decide: a control total is the sum of all amounts (of 03 and 16, of accounts, of groups), a count that
   of the accounts, of the groups, and of the records from header to trailer, both and every 88 included. A file of which
   one is wrong is refused whole, and so is one that is not in this order.
@@ -20,6 +21,8 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Final, NamedTuple
+
+from core.wire.text import refused_in
 
 MAX_FILE_BYTES: Final = 4_194_304
 INCOMING_WIRE: Final = "195"
@@ -49,7 +52,7 @@ class WrongTotal(Bai2Error):
 
 
 class Detail(NamedTuple):
-    """One transaction; ``amount`` in cents."""
+    """One transaction; ``amount`` in cents. ``wrong``: why its texts are not to be used."""
 
     type_code: str
     amount: int
@@ -58,6 +61,7 @@ class Detail(NamedTuple):
     name: str = ""
     remark: str = ""
     line: int = 0
+    wrong: str = ""
 
 
 class Account(NamedTuple):
@@ -152,7 +156,7 @@ def _logical(text: str) -> list[_Record]:
         if not content:
             continue
         parts = _CODE.fullmatch(content)
-        if parts is None or not content.isprintable():
+        if parts is None or (parts[1] not in _TEXT and refused_in(content)):
             raise Bai2Error(f"{content[:16]!r} is no record", line)
         code, rest = parts[1], parts[2].removesuffix("/")
         if not content.endswith("/") and code not in _TEXT:
@@ -314,7 +318,9 @@ def _detail(record: _Record) -> Detail:
         if _REFERENCE.fullmatch(reference) is None:
             raise Bai2Error(f"{reference[:40]!r} is no reference", record.line)
     name, remark = _texts([",".join(text), *record.texts])
-    return Detail(code, int(amount), bank_ref, customer_ref, name, remark, record.line)
+    refused = refused_in(",".join((*text, *record.texts)))
+    return Detail(code, int(amount), bank_ref, customer_ref, name, remark, record.line,
+                  f"its text has the character {refused}" if refused else "")
 
 
 def _texts(lines: Sequence[str]) -> tuple[str, str]:

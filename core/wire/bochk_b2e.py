@@ -7,6 +7,7 @@
   A request has one record; a reply has any number, and before them the facts of the whole answer (`PageKey`, balances).
 * `PackageId` names a request for ever: 14 digits of Hong Kong time and 3 of a counter; a reply repeats it.
 * Elements that the tables do not name are kept with their head or record and written again after its known ones.
+* A record of a reply that cannot be read is told beside the others, which are good.
 * Refused: a DTD and with it every entity but the five of XML, attributes other than ``noOfRecord`` on its element,
   comments, processing instructions, encodings other than UTF-8, text between elements, a field given twice, a record
   count that is not that of the records, and more than the limits below.
@@ -22,6 +23,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Never
 from xml.parsers.expat import ExpatError, ParserCreate
+
+from core.wire.text import REFUSED as _REFUSED_SIGNS
+from core.wire.text import shown
 
 MAX_DOCUMENT_BYTES: Final = 1_048_576
 MAX_DEPTH: Final = 8
@@ -61,9 +65,9 @@ def _form(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.ASCII)
 
 
-_CODE, _TEXT = _form(r"[A-Za-z0-9_.:/-]{1,64}"), re.compile(r"[^\x00-\x1f]{1,200}")
+_CODE, _TEXT = _form(r"[A-Za-z0-9_.:/-]{1,64}"), re.compile(f"[^{_REFUSED_SIGNS}]{{1,200}}")
 _ACCOUNT, _CCY, _DAY, _MOMENT = _form(r"\d{8,20}"), _form("[A-Z]{3}"), _form(r"\d{8}"), _form(r"\d{14}")
-_AMOUNT, _SEQ = _form(r"\d{1,15}\.\d{2}"), _form(r"\d{1,12}")
+_AMOUNT, _BALANCE, _SEQ = _form(r"\d{1,15}\.\d{2}"), _form(r"-?\d{1,15}\.\d{2}"), _form(r"\d{1,12}")
 _PACKAGE = _form(r"\d{17}")
 _OWN = (Field("acctNo", _ACCOUNT), Field("ccy", _CCY))
 _PAGE_KEY = Field("PageKey", _CODE, False)
@@ -77,7 +81,7 @@ REPLY_HEAD: Final = (Field("PackageId", _PACKAGE), Field("RetCode", _form(r"\d{4
 
 _MOVEMENT = (
     Field("seq_no", _SEQ), Field("txnTime", _MOMENT), Field("ccy", _CCY), Field("drCr", _form("[CD]")),
-    Field("amount", _AMOUNT), Field("balance", _AMOUNT), Field("remark", _TEXT, False), Field("en_name", _TEXT, False))
+    Field("amount", _AMOUNT), Field("balance", _BALANCE), Field("remark", _TEXT, False), Field("en_name", _TEXT, False))
 
 
 class Shape(NamedTuple):
@@ -93,7 +97,7 @@ MESSAGES: Final[dict[str, Shape]] = {
     TODAY: Shape((*_OWN, Field("fromSeq", _SEQ), _PAGE_KEY), (_PAGE_KEY,), _MOVEMENT),
     STATEMENT: Shape(
         (*_OWN, Field("dateFrom", _DAY), Field("dateTo", _DAY), _PAGE_KEY),
-        (_PAGE_KEY, Field("opening", _AMOUNT, False), Field("closing", _AMOUNT, False)), _MOVEMENT),
+        (_PAGE_KEY, Field("opening", _BALANCE, False), Field("closing", _BALANCE, False)), _MOVEMENT),
     ACTIVITY: Shape((*_OWN, Field("date", _DAY), Field("seq", _SEQ), _PAGE_KEY), (_PAGE_KEY,),
                     (*_MOVEMENT, Field("bankCode", _form(r"\d{3}"), False))),
 }
@@ -109,6 +113,14 @@ class Request(NamedTuple):
     asked: Mapping[str, str]
 
 
+class Spoilt(NamedTuple):
+    """A record that cannot be read: what could be of it, why, and what the bank said."""
+
+    record: Mapping[str, str]
+    reason: str
+    said: str
+
+
 class Reply(NamedTuple):
     """What the bank answers. Records and facts hold text by element; an absent optional field is absent."""
 
@@ -118,6 +130,7 @@ class Reply(NamedTuple):
     text: str = ""
     facts: Mapping[str, str] = {}
     records: tuple[Mapping[str, str], ...] = ()
+    spoilt: tuple[Spoilt, ...] = ()
 
 
 def stripped_seq(seq_no: str) -> str:
@@ -202,9 +215,10 @@ def decode_request(document: bytes) -> Request:
     records = _records(listed)
     if len(records) != 1:
         raise B2eError(f"a request has one record, not {len(records)}")
-    _check(_shape(name).asked, records[0])
+    asked = _fields(records[0])
+    _check(_shape(name).asked, asked)
     package_id = fields.pop("PackageId")
-    return Request(name, package_id, fields, records[0])
+    return Request(name, package_id, fields, asked)
 
 
 def decode_reply(document: bytes) -> Reply:
@@ -217,10 +231,20 @@ def decode_reply(document: bytes) -> Reply:
         raise B2eError(f"<{body.tag}> has {len(lists)} lists of responses")
     facts = _fields(_Node(body.tag, [child for child in body.children if child is not lists[0]]))
     _check(shape.facts, facts)
-    records = _records(lists[0])
-    for record in records:
-        _check(shape.record, record)
-    return Reply(name, fields["PackageId"], fields["RetCode"], fields.get("RetMsg", ""), facts, records)
+    read = [_record(shape.record, node) for node in _records(lists[0])]
+    return Reply(name, fields["PackageId"], fields["RetCode"], fields.get("RetMsg", ""), facts,
+                 tuple(record for record in read if not isinstance(record, Spoilt)),
+                 tuple(record for record in read if isinstance(record, Spoilt)))
+
+
+def _record(form: tuple[Field, ...], node: _Node) -> Mapping[str, str] | Spoilt:
+    record: Mapping[str, str] = {}
+    try:
+        record = _fields(node)
+        _check(form, record)
+    except B2eError as wrong:
+        return Spoilt(record, str(wrong), shown([[child.tag, child.text] for child in node.children]))
+    return record
 
 
 def _parts(document: bytes, kind: str) -> tuple[_Node, str, _Node]:
@@ -241,12 +265,12 @@ def _only(node: _Node, tags: tuple[str, ...]) -> list[_Node]:
     return node.children
 
 
-def _records(listed: _Node) -> tuple[dict[str, str], ...]:
+def _records(listed: _Node) -> list[_Node]:
     if listed.count is None or listed.count != len(listed.children):
         raise B2eError(f"noOfRecord is {listed.count}, there are {len(listed.children)}")
     if len(listed.children) > MAX_RECORDS or any(child.tag != "Record" for child in listed.children):
         raise B2eError(f"<{listed.tag}> holds at most {MAX_RECORDS} <Record> and nothing else")
-    return tuple(_fields(record) for record in listed.children)
+    return listed.children
 
 
 def _fields(node: _Node) -> dict[str, str]:

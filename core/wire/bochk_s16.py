@@ -8,6 +8,8 @@
 * Text in UTF-8, CRLF, fields separated by ``|``, which therefore cannot stand in one. The trailer holds the number of
   D records and the sums of their credits and debits; it decides: a file whose trailer is wrong is refused whole.
 * A file that breaks off before its trailer is *partial*: it may still be being written, and is to be asked for again.
+* A record of which a text has a character that none may have (`core.wire.text`) is refused by itself; it counts for the
+  trailer, and the others are good.
 * A name of S14 (``AGS…AC1.TXT``) is recognised, so that it can be refused by name (BOCHK-S16-07).
 * `seq_of`: the Transaction Reference Number without its first five characters and leading zeros, which equals the
   statement's seq_no without leading zeros; None if nothing is left, or what is left is not a number.
@@ -25,11 +27,13 @@ from typing import Final, NamedTuple
 from core.clock import HKT, epoch_ms, hkt
 from core.errors import InvalidAmount
 from core.money import Currency, format_wire, parse_wire
+from core.wire.text import refused_in, shown
 
 MAX_FILE_BYTES: Final = 4_194_304
 MAX_RECORDS: Final = 20_000
 PERIODS: Final = 24
 PREFIX_CHARS: Final = 5
+_BOM: Final = b"\xef\xbb\xbf"
 _S16_NAME = re.compile(r"AGS(\d{14})UC(\d{2})\.TXT", re.ASCII)
 _S14_NAME = re.compile(r"AGS(\d{14})AC(\d{1,2})\.TXT", re.ASCII)
 _NUMBER = re.compile(r"\d{1,12}", re.ASCII)
@@ -79,14 +83,30 @@ class Record(NamedTuple):
     remark: str = ""
 
 
+class Refused(NamedTuple):
+    """A movement that is not to be used: its line, why, and what stands there."""
+
+    line: int
+    reason: str
+    said: str
+
+
 class Report(NamedTuple):
-    """One file: our account, day as YYYYMMDD, period from 1, when it was made, its movements."""
+    """One file: our account, day as YYYYMMDD, period from 1, when it was made, its movements, those refused."""
 
     account: str
     day: int
     period: int
     created_ms: int
     records: tuple[Record, ...]
+    refused: tuple[Refused, ...] = ()
+
+
+def lined(report: Report) -> list[tuple[int, Record]]:
+    """Each movement with its line in the file."""
+    refused = {one.line for one in report.refused}
+    lines = (line for line in range(2, len(report.records) + len(refused) + 2) if line not in refused)
+    return list(zip(lines, report.records, strict=True))
 
 
 def parse_name(name: str) -> FileName | None:
@@ -129,7 +149,7 @@ def _line(record: Record) -> str:
     fields = ("D", record.reference, f"{at:%Y%m%d}", f"{at:%H%M%S}", record.ccy, record.dr_cr,
               format_wire(record.amount), format_wire(record.balance), record.name, record.remitter, record.remark)
     for field in fields:
-        if "|" in field or not field.isprintable():
+        if "|" in field or refused_in(field):
             raise S16Error(f"{field[:64]!r} cannot stand in a field")
     return "|".join(fields)
 
@@ -155,15 +175,20 @@ def decode(data: bytes, report: str = "S16") -> Report:
         raise PartialReport("no trailer", len(lines))
     if len(lines) - 2 > MAX_RECORDS:
         raise GarbledReport(f"{len(lines) - 2} records are more than {MAX_RECORDS}")
-    records = tuple(_record(_fields(line, number), number) for number, line in enumerate(lines[1:-1], 2))
+    records = [_record(_fields(line, number), number) for number, line in enumerate(lines[1:-1], 2)]
     _check_trailer(_fields(lines[-1], len(lines)), records, len(lines))
-    return Report(account, day, period, created_ms, records)
+    refused = [Refused(number, f"its text has the character {character}", shown(line))
+               for number, line in enumerate(lines[1:-1], 2) if (character := refused_in(line))]
+    spoilt = {one.line for one in refused}
+    good = [record for number, record in enumerate(records, 2) if number not in spoilt]
+    return Report(account, day, period, created_ms, tuple(good), tuple(refused))
 
 
 def _lines(data: bytes) -> list[str]:
     """The lines of a file that ends with a line end; a partial one may end in the middle of a character."""
     if not data:
         raise PartialReport("the file is empty")
+    data = data.removeprefix(_BOM)
     whole = data.endswith(b"\r\n")
     try:
         text = data.decode("utf-8")
@@ -183,7 +208,7 @@ def _fields(line: str, number: int) -> list[str]:
     fields = line.split("|")
     if _WIDTHS.get(fields[0]) != len(fields):
         raise GarbledReport(f"{fields[0][:8]!r} with {len(fields)} fields is no record", number)
-    if not line.isprintable():
+    if fields[0] != "D" and refused_in(line):
         raise GarbledReport("a control character", number)
     return fields
 

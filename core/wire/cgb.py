@@ -24,7 +24,6 @@ from urllib.parse import parse_qsl
 
 from core.wire.fps import (
     MAX_BODY_BYTES,
-    MAX_ITEMS,
     TO_WIRE,
     Credit,
     field,
@@ -35,7 +34,18 @@ from core.wire.fps import (
     to_json,
     unstamped,
 )
-from core.wire.numbered import BadSignature, Malformed, Page, Query, Refused, checked, number, skew_checked
+from core.wire.numbered import (
+    MAX_ITEMS,
+    BadSignature,
+    Malformed,
+    Page,
+    Query,
+    Refused,
+    checked,
+    number,
+    parted,
+    skew_checked,
+)
 from core.wire.sm2 import CryptoError, Entropy, KeyPair, Sm2, sm3, sm4_gcm_decrypt, sm4_gcm_encrypt
 
 PATH: Final = "/fps/v1/credits"
@@ -103,8 +113,8 @@ def parse_page(body: bytes, query: Query, secrets: Secrets, sm2: Sm2) -> Page:
     code = field(said, "code", str)
     if code != OK:
         raise Refused(code[:16])
-    credits = listed(said, "credits", _read)
-    return Page(credits, field(said, "last", int), field(said, "hasMore", str) == "Y")
+    items, spoilt = parted(listed(said, "credits", "seqNo", _read))
+    return Page(items, field(said, "last", int), field(said, "hasMore", str) == "Y", spoilt)
 
 
 def _sealed(said: Any, request_id: str, secrets: Secrets, sm2: Sm2, entropy: Entropy) -> bytes:

@@ -22,8 +22,19 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from core.clock import epoch_ms, hkt
-from core.wire.fps import MAX_BODY_BYTES, MAX_ITEMS, TO_WIRE, Credit, field, from_json, listed, ours, to_json
-from core.wire.numbered import BadSignature, Malformed, Page, Query, Refused, checked, number, skew_checked
+from core.wire.fps import MAX_BODY_BYTES, TO_WIRE, Credit, field, from_json, listed, ours, to_json
+from core.wire.numbered import (
+    MAX_ITEMS,
+    BadSignature,
+    Malformed,
+    Page,
+    Query,
+    Refused,
+    checked,
+    number,
+    parted,
+    skew_checked,
+)
 
 PATH: Final = "/fps/v1/credits"
 _HEADER: Final = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
@@ -78,7 +89,8 @@ def parse_page(body: bytes, query: Query, secret: bytes) -> Page:
         raise BadSignature("an answer to another request")
     if "error" in said:
         raise Refused(field(said, "error", str)[:16])
-    return Page(listed(said, "credits", _read), field(said, "last", int), field(said, "more", bool))
+    items, spoilt = parted(listed(said, "credits", "sequence", _read))
+    return Page(items, field(said, "last", int), field(said, "more", bool), spoilt)
 
 
 def _token(claims: Mapping[str, Any], secret: bytes) -> bytes:

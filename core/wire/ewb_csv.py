@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator
 from datetime import date
@@ -20,6 +21,7 @@ from typing import Final, NamedTuple
 
 from core.errors import InvalidAmount
 from core.money import format_wire, parse_wire
+from core.wire.text import refused_in
 
 HEADER: Final = ("Account Number", "Post Date", "Reference", "Description", "Debit", "Credit", "Balance")
 MAX_FILE_BYTES: Final = 4_194_304
@@ -88,7 +90,7 @@ def decode(data: bytes) -> list[Row | BadRow]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CsvError("not UTF-8", data.count(b"\n", 0, error.start) + 1) from None
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     found: list[Row | BadRow] = []
     try:
         if tuple(field.strip() for field in next(reader, [])) != HEADER:
@@ -118,7 +120,7 @@ def _read(fields: list[str], line: int) -> Row:
         raise _Wrong(f"Account Number {account[:40]!r}")
     if _REFERENCE.fullmatch(reference) is None:
         raise _Wrong(f"Reference {reference[:40]!r}")
-    if len(description) > 500 or not description.isprintable():
+    if len(description) > 500 or refused_in(description):
         raise _Wrong(f"Description {description[:40]!r}")
     amounts = {"D": _amount("Debit", debit) if debit else 0, "C": _amount("Credit", credit) if credit else 0}
     if (amounts["D"] > 0) == (amounts["C"] > 0):

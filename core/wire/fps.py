@@ -2,7 +2,8 @@
 
 A payer addresses us by account number (BBAN), FPS identifier (SVID), mobile number (MOBN) or e-mail address (EMAL):
 the four kinds are the scheme's. Amounts stay text with two decimals here and become minor units in the adapter. The
-scheme's renminbi is CNY; ours is CNH.
+scheme's renminbi is CNY; ours is CNH. Each credit of a list stands for itself: one that cannot be read is an `Unread`
+under its number, and the others are good.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from core.clock import HKT, epoch_ms, hkt
-from core.wire.numbered import MAX_NUMBER, TIMES_MS, Malformed
+from core.wire.numbered import MAX_ITEMS, MAX_NUMBER, TIMES_MS, Malformed, Unread
+from core.wire.text import refused_in, shown
 
-MAX_ITEMS: Final = 200
-"""Credits in one answer."""
 MAX_BODY_BYTES: Final = 262_144
 TO_WIRE: Final = {"HKD": "HKD", "USD": "USD", "CNH": "CNY"}
 FROM_WIRE: Final = {theirs: ours for ours, theirs in TO_WIRE.items()}
@@ -26,6 +26,7 @@ FROM_WIRE: Final = {theirs: ours for ours, theirs in TO_WIRE.items()}
 _AMOUNT = re.compile(r"\d{1,15}\.\d{2}", re.ASCII)
 _IDENT = re.compile(r"[A-Za-z0-9/_.-]{1,64}", re.ASCII)
 _DEEP: Final = 8
+_DIGITS: Final = 18
 
 
 class Payee(StrEnum):
@@ -68,8 +69,10 @@ def checked(credit: Credit) -> Credit:
         raise Malformed(f"time {credit.time_ms}")
     for name, value, most in (("payee", credit.payee, 254), ("name", credit.name, 140),
                               ("payer's account", credit.payer_account, 64), ("remark", credit.remark, 500)):
-        if len(value) > most or not value.isprintable():
-            raise Malformed(f"{name} {value[:40]!r}")
+        if len(value) > most:
+            raise Malformed(f"{name}: {len(value)} characters are more than {most}")
+        if refused := refused_in(value):
+            raise Malformed(f"{name} has the character {refused}")
     return credit
 
 
@@ -102,29 +105,44 @@ def to_json(value: Any) -> bytes:
 
 
 def from_json(data: bytes) -> Mapping[str, Any]:
-    """A JSON object; no name twice, no number that is none, no depth that this protocol does not have."""
+    """A JSON object; no name twice, no depth that this protocol does not have. What a credit has twice spoils that
+    credit (`listed`), and a number that is none (``NaN``) is a value of no kind."""
     if len(data) > MAX_BODY_BYTES:
         raise Malformed(f"more than {MAX_BODY_BYTES} bytes")
     if data.count(b"[") + data.count(b"{") > (MAX_ITEMS + 1) * _DEEP:
         raise Malformed("too many objects")
     try:
-        found = json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant)
+        found = json.loads(data, object_pairs_hook=_object, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"JSON: {error}"[:160]) from None
     if not isinstance(found, dict):
         raise Malformed("not a JSON object")
+    _check_once(found)
     return found
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+class _Twice(dict[str, Any]):
+    """An object in which a name is given twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name is given twice")
-    return found
+    return found if len(found) == len(pairs) else _Twice(found)
 
 
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
+def _integer(digits: str) -> int | float:
+    """An integer; one of more digits than any of ours is a number of another kind."""
+    return int(digits) if len(digits) <= _DIGITS else float(digits)
+
+
+def _check_once(value: Any, depth: int = _DEEP) -> None:
+    if isinstance(value, _Twice):
+        raise Malformed("a name is given twice")
+    if isinstance(value, dict):
+        if depth == 0:
+            raise Malformed("objects in objects in objects")
+        for inner in value.values():
+            _check_once(inner, depth - 1)
 
 
 def field(of: Mapping[str, Any], name: str, kind: type, default: Any = None) -> Any:
@@ -135,12 +153,26 @@ def field(of: Mapping[str, Any], name: str, kind: type, default: Any = None) -> 
     return value
 
 
-def listed(of: Mapping[str, Any], name: str, read: Callable[[Mapping[str, Any]], Credit]) -> tuple[Credit, ...]:
-    """The credits of a list."""
+def listed(
+    of: Mapping[str, Any], name: str, numbered: str, read: Callable[[Mapping[str, Any]], Credit]
+) -> list[Credit | Unread]:
+    """The credits of a list, each read or not; ``numbered``: what the bank calls the number of one."""
     rows = field(of, name, list)
     if len(rows) > MAX_ITEMS:
         raise Malformed(f"{len(rows)} credits are more than {MAX_ITEMS}")
-    for row in rows:
+    return [_one(row, numbered, read) for row in rows]
+
+
+def _one(row: Any, numbered: str, read: Callable[[Mapping[str, Any]], Credit]) -> Credit | Unread:
+    try:
         if not isinstance(row, dict):
-            raise Malformed(f"{name}: {str(row)[:40]!r}")
-    return tuple(checked(read(row)) for row in rows)
+            raise Malformed("not a JSON object")
+        _check_once(row)
+        return checked(read(row))
+    except Malformed as wrong:
+        return Unread(number_in(row.get(numbered) if isinstance(row, dict) else None), str(wrong), shown(row))
+
+
+def number_in(value: Any) -> int:
+    """A value as the number of an item, 0 if it is none."""
+    return value if type(value) is int and 1 <= value <= MAX_NUMBER else 0

@@ -12,6 +12,7 @@ Rules of the protocol, before any code (P: attested in public code; O: ours):
   request's identifiers with ``RetCode`` (0: done) and ``RetMsg``, ``CMS/eb/out`` holds the rest. What is refused at the
   door is ``errorCode={code}``, unsigned: nothing can be taken from it.
 * A list is paged by ``NextTag``: empty in the first request, then as the bank gave it; empty in the last answer (P).
+* A record that cannot be read is told beside the others, which are good.
 * Amounts are whole cents (P). Currencies are the bank's numbers (P). Elements not named here are kept as ``extra``.
 * Refused in XML: a DTD and with it every entity but XML's own, attributes, comments, processing instructions,
   encodings other than GBK, an element given twice, and more than `MAX_NODES` elements or `MAX_DEPTH` levels.
@@ -38,6 +39,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from core.clock import epoch_ms, hkt
+from core.wire.text import refused_in, shown
 
 PATH: Final = "/servlet/ICBCCMPAPIReqServlet"
 SIGN: Final = "x-icbc-sign"
@@ -135,6 +137,14 @@ class Record(NamedTuple):
     extra: tuple[tuple[str, str], ...] = ()
 
 
+class Spoilt(NamedTuple):
+    """A record that cannot be read: its serial ("" if not even that), why, and what the bank said."""
+
+    serial: str
+    reason: str
+    said: str
+
+
 class Answer(NamedTuple):
     """What the bank says; ``balance`` only to `Trans.BALANCE`."""
 
@@ -146,6 +156,7 @@ class Answer(NamedTuple):
     next_tag: str = ""
     records: tuple[Record, ...] = ()
     balance: str = ""
+    spoilt: tuple[Spoilt, ...] = ()
 
 
 class WireError(Exception):
@@ -322,14 +333,15 @@ def answer_xml(answer: Answer) -> bytes:
 def read_answer(xml: bytes) -> Answer:
     """What an answer says; whose it is its signature tells."""
     pub, out = _parts(xml, "out")
-    records = tuple(_record(node) for node in out.node.children if node.tag == "rd")
-    if len(records) > MAX_PAGE:
-        raise MalformedMessage(f"{len(records)} records are more than {MAX_PAGE}")
-    if out.optional("TotalNum", _DIGITS) not in ("", str(len(records))):
-        raise MalformedMessage(f"TotalNum is not {len(records)}")
+    told = [_read_record(node) for node in out.node.children if node.tag == "rd"]
+    if len(told) > MAX_PAGE:
+        raise MalformedMessage(f"{len(told)} records are more than {MAX_PAGE}")
+    if out.optional("TotalNum", _DIGITS) not in ("", str(len(told))):
+        raise MalformedMessage(f"TotalNum is not {len(told)}")
     return Answer(_head(pub), pub.required("RetCode", _IDENT), pub.text("RetMsg", 200), out.optional("AccNo", _IDENT),
-                  out.currency() if out.has("CurrType") else "", out.text("NextTag", 60), records,
-                  out.optional("Balance", _BALANCE))
+                  out.currency() if out.has("CurrType") else "", out.text("NextTag", 60),
+                  tuple(one for one in told if isinstance(one, Record)), out.optional("Balance", _BALANCE),
+                  tuple(one for one in told if isinstance(one, Spoilt)))
 
 
 _RECORD: Final = ("Drcrf", "SerialNo", "Date", "Time", "CurrType", "CreditAmount", "DebitAmount", "Balance", "Summary",
@@ -347,6 +359,15 @@ def _record_fields(record: Record) -> Iterator[tuple[str, str]]:
         ("Summary", record.remark), ("RecipName", record.name), ("RecipAccNo", record.account), *record.extra) if text)
 
 
+def _read_record(node: _Node) -> Record | Spoilt:
+    try:
+        return _record(node)
+    except MalformedMessage as wrong:
+        serials = [child.text for child in node.children if child.tag == "SerialNo"]
+        known = len(serials) == 1 and _SERIAL.fullmatch(serials[0]) is not None
+        return Spoilt(serials[0] if known else "", str(wrong), shown([[one.tag, one.text] for one in node.children]))
+
+
 def _record(node: _Node) -> Record:
     read = _Reader(node)
     credit, debit = read.required("CreditAmount", _DIGITS), read.required("DebitAmount", _DIGITS)
@@ -356,8 +377,8 @@ def _record(node: _Node) -> Record:
     time_ms = _moment(read.required("Date", _DIGITS) + read.required("Time", _DIGITS) + "000")
     extra = tuple((child.tag, child.text) for child in node.children if child.tag not in _RECORD)
     return Record(read.required("SerialNo", _SERIAL), time_ms, read.currency(), credit, debit,
-                  read.required("Balance", _BALANCE), read.text("Summary", 500), read.text("RecipName", 140),
-                  read.text("RecipAccNo", 64), extra)
+                  read.required("Balance", _BALANCE), read.free("Summary", 500), read.free("RecipName", 140),
+                  read.free("RecipAccNo", 64), extra)
 
 
 # --- signing ----------------------------------------------------------------------------------------------------
@@ -468,6 +489,13 @@ class _Reader:
         text = self._found.get(tag, "")
         if len(text) > limit:
             raise MalformedMessage(f"<{tag}> has more than {limit} characters")
+        return text
+
+    def free(self, tag: str, limit: int) -> str:
+        """A text that people wrote."""
+        text = self.text(tag, limit)
+        if refused := refused_in(text):
+            raise MalformedMessage(f"<{tag}> has the character {refused}")
         return text
 
     def day(self, tag: str) -> str:

@@ -15,7 +15,8 @@ What is wrong with one message is told with SWIFT's own code and the line of the
 file are good nevertheless. SWIFT's handbook gives the three codes of an amount together and does not say which of
 them is which: that division is ours, and so is `FRAME` for what is no FIN message at all.
 
-`read` takes bytes and gives messages and errors; it raises nothing. There is no clock, key or socket here.
+`read` takes bytes, with or without a byte order mark, and gives messages and errors; it raises nothing. There is no
+clock, key or socket here.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from core.errors import NostroError
@@ -58,6 +60,8 @@ ORDER: Final[dict[str, int]] = {
 _MANDATORY: Final = {0: "20", 1: "21", 2: "25", 4: "32A"}
 _CUSTOMER, _INSTITUTION, _INTERMEDIARY, _NARRATIVE = 5, 6, 7, 8
 _MOST_LINES: Final = 4
+_WIDTH: Final = 35
+_BOM: Final = b"\xef\xbb\xbf"
 _TO_FOLLOW: Final = "\r\n"
 _BETWEEN: Final = " \t\r\n$"
 _AMOUNT_LENGTH: Final = 15
@@ -77,6 +81,7 @@ _BIC = re.compile(r"[A-Z]{4}[A-Z]{2}[A-Z0-9]{2}(?:[A-Z0-9]{3})?")
 _MOMENT = re.compile(r"(\d{6})(\d{4})(.)(\d{4})", re.ASCII)
 _VALUE = re.compile(r"(\d{6})([A-Z]{3})(.*)", re.ASCII | re.DOTALL)
 _AMOUNT = re.compile(r"\d*,\d*", re.ASCII)
+_DIGIT = re.compile(r"\d", re.ASCII)
 _NUMBERED = re.compile(r"[1-8]/" + _X + r"{1,33}")
 
 
@@ -93,10 +98,27 @@ class Party(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name: lines after the account (K, D), those numbered 1 (F), or the BIC (A)."""
+        """The name alone, without an address; "" where only a BIC stands (A).
+
+        F numbers its lines: those numbered 1 are the name. K and D are "name and address" in four lines of 35 without
+        a mark between the two: the first line is the name. It goes on in the next one only where that one's first word
+        would not have fitted behind it, and where it has no digit, as addresses have. A name taken too short or too
+        long is like nobody's, and people look; a name with an address behind it would be like nobody's every time.
+        """
         if self.option == "F":
             return " ".join(line[2:] for line in self.lines[1:] if line.startswith("1/")).strip()
-        return " ".join(line for line in self.lines if not line.startswith("/")).strip()
+        lines = [] if self.option == "A" else self.lines[1:] if self.lines[0].startswith("/") else list(self.lines)
+        name = lines[0] if lines else ""
+        for before, line in pairwise(lines):
+            if len(before) + 1 + len(line.split(" ", 1)[0]) <= _WIDTH or _DIGIT.search(line):
+                break
+            name += line if len(before) == _WIDTH and " " not in before else f" {line}"
+        return name.strip()
+
+    @property
+    def text(self) -> str:
+        """All that stands behind the account, as one line for people."""
+        return " ".join(self.lines[1:] if self.lines[0].startswith("/") else self.lines).strip()
 
 
 class Mt910(NamedTuple):
@@ -151,7 +173,7 @@ class _Refused(Exception):
 
 def read(data: bytes) -> list[Mt910 | FinError]:
     """All messages of a file in their order, each read or refused; a file without any is one error."""
-    text = data.decode("latin-1")
+    text = data.removeprefix(_BOM).decode("latin-1")
     found = [_message(segment, line) for segment, line in _segments(text)]
     return found or [FinError(FRAME, "", 1, f"the file is empty ({CODES[FRAME]})")]
 
@@ -409,7 +431,7 @@ def show_moment(at: datetime) -> str:
     return f"{at:%y%m%d%H%M}{'-' if away < timedelta() else '+'}{minutes // 60:02d}{minutes % 60:02d}"
 
 
-def wrapped(text: str, width: int = 35, most: int = _MOST_LINES) -> tuple[str, ...]:
+def wrapped(text: str, width: int = _WIDTH, most: int = _MOST_LINES) -> tuple[str, ...]:
     """A name or a note as lines of a field: characters outside SWIFT's set become points, words stay whole where they
     can, and what does not fit is cut."""
     clean = _NOT_X.sub(".", text.replace("\r", " ").replace("\n", " "))

@@ -25,10 +25,9 @@ from core.clock import epoch_ms, hkt
 from core.errors import InvalidAmount
 from core.money import parse_wire
 from core.wire.numbered import MAX_NUMBER, TIMES_MS
+from core.wire.text import refused_in, shown
 
 PATH: Final = "/notifications"
-MAX_ITEMS: Final = 200
-"""Notifications in one answer."""
 MAX_LINE: Final = 4_096
 _CCY: Final = {"HKD": "HKD", "USD": "USD", "CNH": "CNH", "CNY": "CNH"}
 _BANK = re.compile(r"[a-z]{2,16}", re.ASCII)
@@ -52,10 +51,13 @@ class Notice(NamedTuple):
 
 
 class BadLine(NamedTuple):
-    """A line that cannot be read, counted from 1."""
+    """A line that cannot be read, counted from 1; ``number`` is its notification's, if that can be read (else 0), and
+    ``said`` what stands in it."""
 
     line: int
     reason: str
+    number: int = 0
+    said: str = ""
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.reason}"
@@ -84,24 +86,39 @@ def lines(data: bytes) -> Iterator[tuple[int, Notice | BadLine]]:
     """The same, each with its number from 1."""
     for line, content in enumerate(data.split(b"\n"), 1):
         if content.strip():
-            try:
-                yield line, _notice(content)
-            except _Wrong as wrong:
-                yield line, BadLine(line, str(wrong))
+            yield line, _line(line, content)
 
 
-def _notice(content: bytes) -> Notice:
+def _line(line: int, content: bytes) -> Notice | BadLine:
+    number = 0
+    try:
+        said = _object(content)
+        number = _number(said)
+        return _notice(number, said)
+    except _Wrong as wrong:
+        return BadLine(line, str(wrong), number, shown(content.strip()))
+
+
+def _object(content: bytes) -> dict[str, Any]:
     if len(content) > MAX_LINE:
         raise _Wrong(f"longer than {MAX_LINE} bytes")
     try:
-        said = json.loads(content, object_pairs_hook=_once)
+        said = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once)
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         raise _Wrong("not JSON in UTF-8") from None
     if not isinstance(said, dict):
         raise _Wrong("not a JSON object")
+    return said
+
+
+def _number(said: dict[str, Any]) -> int:
     number = said.get("no", 0)
     if type(number) is not int or not 0 <= number <= MAX_NUMBER:
         raise _Wrong(f"no: {str(number)[:20]!r}")
+    return number
+
+
+def _notice(number: int, said: dict[str, Any]) -> Notice:
     ccy = _text(said, "ccy", 3)
     if ccy not in _CCY:
         raise _Wrong(f"ccy: {ccy!r} is none of {', '.join(_CCY)}")
@@ -121,8 +138,10 @@ def _text(said: dict[str, Any], name: str, most: int) -> str:
     value = said.get(name)
     if not isinstance(value, str):
         raise _Wrong(f"{name}: {'missing' if value is None else 'not a text'}")
-    if len(value) > most or not value.isprintable():
+    if len(value) > most:
         raise _Wrong(f"{name}: {value[:40]!r}")
+    if refused := refused_in(value):
+        raise _Wrong(f"{name}: it has the character {refused}")
     return value
 
 

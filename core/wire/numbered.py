@@ -8,8 +8,11 @@ the number of the last one, and whether there are more. FPS credits (`core.wire.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+MAX_ITEMS: Final = 200
+"""Items in one answer."""
 MAX_NUMBER: Final = 10**15 - 1
 TIMES_MS: Final = range(946_684_800_000, 4_102_444_800_000)
 """The years 2000 to 2099: a bank that names another does not mean it."""
@@ -25,14 +28,22 @@ class Query(NamedTuple):
     request_id: str
 
 
+class Unread(NamedTuple):
+    """An item that cannot be read: its number (0 if not even that), why, and what the bank said."""
+
+    number: int
+    reason: str
+    said: str
+
+
 class Page(NamedTuple):
-    """``last``: the number of the last item, or that of the query if there is none. ``spoilt``: why items that stand
-    in the page cannot be read."""
+    """``items``: each read, or an `Unread` with its number. ``last``: the number of the last item, or that of the query
+    if there is none. ``spoilt``: items of which not even the number can be read."""
 
     items: tuple[Any, ...]
     last: int
     more: bool
-    spoilt: tuple[str, ...] = ()
+    spoilt: tuple[Unread, ...] = ()
 
 
 class WireError(Exception):
@@ -72,6 +83,13 @@ def checked(query: Query, most: int) -> Query:
     if _IDENT.fullmatch(query.request_id) is None:
         raise Malformed(f"request id {query.request_id[:64]!r}")
     return query
+
+
+def parted(found: Iterable[Any]) -> tuple[tuple[Any, ...], tuple[Unread, ...]]:
+    """(items of a page, those without a number) of what was read one by one."""
+    told = list(found)
+    spoilt = tuple(item for item in told if isinstance(item, Unread) and item.number == 0)
+    return tuple(item for item in told if not (isinstance(item, Unread) and item.number == 0)), spoilt
 
 
 def number(text: str) -> int:

@@ -23,16 +23,31 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
 from cryptography.exceptions import InvalidSignature
-from google.protobuf.message import DecodeError
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError, Message
 
 from core.wire import scb_pb2 as pb
-from core.wire.fps import MAX_BODY_BYTES, MAX_ITEMS, TO_WIRE, Credit, ours
+from core.wire.fps import MAX_BODY_BYTES, TO_WIRE, Credit, number_in, ours
 from core.wire.fps import checked as credit_checked
-from core.wire.numbered import BadSignature, Malformed, Page, Query, Refused, WireError, checked, number, skew_checked
+from core.wire.numbered import (
+    MAX_ITEMS,
+    BadSignature,
+    Malformed,
+    Page,
+    Query,
+    Refused,
+    Unread,
+    WireError,
+    checked,
+    number,
+    parted,
+    skew_checked,
+)
+from core.wire.text import shown
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -119,11 +134,12 @@ def parse_page(body: bytes, query: Query, key: Ed25519PublicKey) -> Page:
     if len(found) != 2 or found[0][0] != _MESSAGE:
         raise Malformed("an answer is one message and trailers")
     _verify(key, trailers.get("scb-sign", ""), _answered(query.request_id) + found[0][1])
-    message = pb.CreditsReply()
+    message = _RawReply()
     _parse(message, found[0][1])
     if len(message.credits) > MAX_ITEMS:
         raise Malformed(f"{len(message.credits)} credits are more than {MAX_ITEMS}")
-    return Page(tuple(_read(credit) for credit in message.credits), message.last, message.more)
+    items, spoilt = parted(map(_one, message.credits))
+    return Page(items, message.last, message.more, spoilt)
 
 
 def _trailers(content: bytes) -> dict[str, str]:
@@ -163,7 +179,7 @@ def parse_notice(headers: Mapping[str, str], body: bytes, now_ms: int, max_skew_
     time = headers.get("x-scb-time", "")
     _verify(key, headers.get("x-scb-sign", ""), f"{time}\n".encode("utf-8", "replace") + body)
     skew_checked(number(time) * 1_000, now_ms, max_skew_ms)
-    message = pb.CreditNotice()
+    message = _RawNotice()
     _parse(message, body)
     return _read(message.credit)
 
@@ -182,7 +198,25 @@ def _verify(key: Ed25519PublicKey, signature: str, data: bytes) -> None:
         raise BadSignature("the signature is not good for these bytes") from None
 
 
-def _parse(message: pb.CreditsRequest | pb.CreditsReply | pb.CreditNotice, data: bytes) -> None:
+def _raw_messages() -> tuple[Any, Any]:
+    """`CreditsReply` and `CreditNotice` with bytes in place of texts: the same on the wire. Protobuf refuses a whole
+    message for one text that is not UTF-8; read like this, such a credit costs only itself."""
+    file = descriptor_pb2.FileDescriptorProto()
+    pb.DESCRIPTOR.CopyToProto(file)
+    for kind in file.message_type:
+        for field in kind.field:
+            if field.type == field.TYPE_STRING:
+                field.type = field.TYPE_BYTES
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    reply, notice = (pool.FindMessageTypeByName(f"scb.fps.v1.{name}") for name in ("CreditsReply", "CreditNotice"))
+    return message_factory.GetMessageClass(reply), message_factory.GetMessageClass(notice)
+
+
+_RawReply, _RawNotice = _raw_messages()
+
+
+def _parse(message: Message, data: bytes) -> None:
     try:
         message.ParseFromString(data)
     except DecodeError as error:
@@ -197,11 +231,31 @@ def _credit(credit: Credit) -> pb.Credit:
         payer_account=credit.payer_account, remark=credit.remark)
 
 
-def _read(said: pb.Credit) -> Credit:
+def _one(said: Any) -> Credit | Unread:
+    try:
+        return _read(said)
+    except Malformed as wrong:
+        told = {field.name: value for field, value in said.ListFields()}
+        return Unread(number_in(said.number), str(wrong), shown(told))
+
+
+def _read(said: Any) -> Credit:
+    """A credit with bytes for texts."""
     kind = pb.PayeeKind.Name(said.payee_kind) if said.payee_kind in pb.PayeeKind.values() else str(said.payee_kind)
+    reference, account, payee, currency, amount, name, payer_account, remark = (
+        _text(said, field) for field in ("reference", "account", "payee", "currency", "amount", "payer_name",
+                                         "payer_account", "remark"))
     return credit_checked(Credit(
-        said.number, said.reference, said.account, kind, said.payee, ours(said.currency), said.amount,
-        said.credited_at * 1_000, said.payer_name, said.payer_account, said.remark))
+        said.number, reference, account, kind, payee, ours(currency), amount, said.credited_at * 1_000, name,
+        payer_account, remark))
+
+
+def _text(said: Any, field: str) -> str:
+    value: bytes = getattr(said, field)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise Malformed(f"{field} is not UTF-8") from None
 
 
 __all__ = ["CONTENT_TYPE", "PATH", "WireError", "encode_notice", "encode_page", "encode_query", "encode_refusal",

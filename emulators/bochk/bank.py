@@ -33,6 +33,7 @@ from core.wire.bochk_b2e import (
     Reply,
     Request,
 )
+from core.wire.text import refused_in
 from emulators.bochk.faults import TABLE, Strikes
 from emulators.faults import Fault, FaultsInForce
 from emulators.loop import timer_of
@@ -217,7 +218,7 @@ def refusal(request: Request, code: str) -> Reply:
 
 def printable(text: str) -> str:
     """A text as it can stand in a field: no control characters, no separator of the S16 report."""
-    return "".join(character if character.isprintable() and character != "|" else " " for character in text)[:140]
+    return "".join(" " if refused_in(character) or character == "|" else character for character in text)[:140]
 
 
 def _days(request: Request, today: date) -> tuple[date, date] | None:

@@ -11,8 +11,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from core.clock import US_PER_S
-from core.wire.notices import MAX_ITEMS, PATH, encode
-from core.wire.numbered import Malformed, Query, checked, number
+from core.wire.notices import PATH, encode
+from core.wire.numbered import MAX_ITEMS, Malformed, Query, checked, number
 from emulators.asgi import Silence
 from emulators.mailbox.bank import MailboxBank
 from emulators.numbered import ERROR, SILENCE, UNAVAILABLE

@@ -12,6 +12,7 @@ from lxml import etree
 
 from core.wire import bochk_b2e as b2e
 from core.wire.bochk_b2e import B2eError, Reply, Request, decode_reply, decode_request, encode_reply, encode_request
+from core.wire.text import REFUSED
 
 HEAD = {"CBSAcctNo": "01287500000011", "UserId": "nostro", "ECertName": "nostro-b2e"}
 RECORD = {"seq_no": "0000004711", "txnTime": "20260312081502", "ccy": "HKD", "drCr": "C", "amount": "1000.00",
@@ -57,7 +58,7 @@ def test_unknown_elements_are_kept() -> None:
 # --- any message ------------------------------------------------------------------------------------------------
 
 _FREE = st.text(st.characters(min_codepoint=32, exclude_categories=("Cs", "Cc", "Cn")), min_size=1, max_size=40).filter(
-    lambda text: not re.search("[￾￿]", text))
+    lambda text: not re.search(f"[￾￿{REFUSED}]", text))
 _OF_FORM = {field.tag: _FREE if field.form is b2e._TEXT else st.from_regex(field.form, fullmatch=True)
             for shape in b2e.MESSAGES.values() for field in (*shape.asked, *shape.facts, *shape.record)}
 _HEADS = {field.tag: _FREE if field.form is b2e._TEXT else st.from_regex(field.form, fullmatch=True)
@@ -147,11 +148,8 @@ HOSTILE = {
     "count that is none": _BODY.replace(b'"1"', b'"\xd9\xa1"'),
     "wrong count": _BODY.replace(b'"1"', b'"2"'),
     "no count": _BODY.replace(b' noOfRecord="1"', b""),
-    "field twice": _BODY.replace(b"<ccy>HKD</ccy>", b"<ccy>HKD</ccy><ccy>USD</ccy>"),
     "text between elements": _BODY.replace(b"<Record>", b"x<Record>"),
-    "missing amount": _BODY.replace(b"<amount>1000.00</amount>", b""),
-    "amount of three decimals": _BODY.replace(b"1000.00<", b"1000.000<"),
-    "negative amount": _BODY.replace(b">1000.00", b">-1000.00"),
+    "balance of three decimals": _BODY.replace(b"</AcctStatementRES>", b"<closing>1.000</closing></AcctStatementRES>"),
     "another message": _BODY.replace(b"AcctStatementRES", b"EverythingRES"),
     "two messages": _BODY.replace(b"</Tx>", b"<SignOnRES/></Tx>"),
     "two lists": _BODY.replace(b"</AcctStatementRES>", b'<Responses noOfRecord="0"/></AcctStatementRES>'),
@@ -164,6 +162,28 @@ HOSTILE = {
 def test_hostile_documents_are_refused(document: bytes) -> None:
     with pytest.raises(B2eError):
         decode_reply(document)
+
+
+SPOILT = {
+    "field twice": (b"<ccy>HKD</ccy>", b"<ccy>HKD</ccy><ccy>USD</ccy>"),
+    "elements in a field": (b"<ccy>HKD</ccy>", b"<ccy><of>HKD</of></ccy>"),
+    "missing amount": (b"<amount>1000.00</amount>", b""),
+    "amount of three decimals": (b"<amount>1000.00<", b"<amount>1000.000<"),
+    "negative amount": (b"<amount>1000.00", b"<amount>-1000.00"),
+    "a name that is too long": (b"CHAN TAI MAN", b"C" * 201),
+    "a name with a line in it": (b"CHAN TAI MAN", b"CHAN\nTAI MAN"),
+}
+
+
+@pytest.mark.parametrize(("right", "wrong"), SPOILT.values(), ids=SPOILT)
+def test_a_record_that_cannot_be_read_spoils_no_other(right: bytes, wrong: bytes) -> None:
+    record = GOLDEN_REPLY[GOLDEN_REPLY.index(b"<Record>"):GOLDEN_REPLY.index(b"</Responses>")]
+    assert right in record
+    told = decode_reply(GOLDEN_REPLY.replace(b'"1"', b'"3"').replace(
+        record, record + record.replace(right, wrong) + record))
+    assert told.records == decode_reply(GOLDEN_REPLY).records * 2
+    [spoilt] = told.spoilt
+    assert spoilt.reason and "20260312" in spoilt.said
 
 
 def test_an_entity_is_never_resolved(tmp_path: Any) -> None:
@@ -189,8 +209,8 @@ def test_what_cannot_be_written(change: str, value: str) -> None:
 # --- the foreign oracle -----------------------------------------------------------------------------------------
 
 _TEXTS = {"Password", "ECertPwd", "RetMsg", "remark", "en_name"}
-_PATTERNS = {"PackageId": r"\d{17}", "RetCode": r"\d{4}", "amount": r"\d{1,15}\.\d{2}", "balance": r"\d{1,15}\.\d{2}",
-             "opening": r"\d{1,15}\.\d{2}", "closing": r"\d{1,15}\.\d{2}", "drCr": "[CD]", "ccy": "[A-Z]{3}",
+_PATTERNS = {"PackageId": r"\d{17}", "RetCode": r"\d{4}", "amount": r"\d{1,15}\.\d{2}", "balance": r"-?\d{1,15}\.\d{2}",
+             "opening": r"-?\d{1,15}\.\d{2}", "closing": r"-?\d{1,15}\.\d{2}", "drCr": "[CD]", "ccy": "[A-Z]{3}",
              "seq_no": r"\d{1,12}", "fromSeq": r"\d{1,12}", "seq": r"\d{1,12}", "txnTime": r"\d{14}", "ts": r"\d{14}",
              "date": r"\d{8}", "dateFrom": r"\d{8}", "dateTo": r"\d{8}", "bankCode": r"\d{3}"}
 _PAGE = ("PageKey?", "opening?", "closing?")

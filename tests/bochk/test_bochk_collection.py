@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from bochk_world import HKD, BochkWorld
+from lxml import etree
 from sqlalchemy import select
 
 from core.clock import hkt, show_time
@@ -293,6 +294,84 @@ def test_three_failures_in_a_row_are_an_alert_and_it_is_cleared(world: Make) -> 
     one.bank.clear(fault)
     one.until("2026-03-12 07:30")
     assert len(one.alerts("BOCHK-01")) == len(one.alerts("BOCHK-01", "cleared")) == 1
+
+
+SPOILT = {
+    "nothing credited": {"amount": "0.00"}, "a foreign currency": {"ccy": "EUR"},
+    "a negative amount": {"amount": "-1.00"}, "a day that is none": {"txnTime": "20260231060000"},
+    "no direction": {"drCr": "X"},
+    "far ahead": {"txnTime": "20270412060000"}, "misread": {"txnTime": "20790312060000"},
+    "of last year": {"txnTime": "20250312060000"}}
+
+
+SPOILT_TEXTS = {"a name with a line in it": {"en_name": "CHAN\nTAI MAN"}, "a remark too long": {"remark": "x" * 201}}
+"""What only a document can hold."""
+
+
+def spoil(world: BochkWorld, wire: str, amount: str, changed: dict[str, str]) -> None:
+    """The bank tells the movement of this amount otherwise, whoever asks."""
+    if wire == "messages":
+        of = world.collector._b2e
+        of._exchange = SpoiltReplies(of._exchange, amount, changed)
+    else:
+        exchange = world.collector._b2e._exchange
+        exchange._endpoint = SpoiltDocuments(exchange._endpoint, amount, changed)
+
+
+class SpoiltReplies:
+    def __init__(self, inner: Any, amount: str, changed: dict[str, str]) -> None:
+        self._inner, self._amount, self._changed = inner, amount, changed
+
+    async def __call__(self, request: Any) -> Any:
+        reply = await self._inner(request)
+        return reply._replace(records=tuple(
+            record | self._changed if record.get("amount") == self._amount else record for record in reply.records))
+
+
+class SpoiltDocuments:
+    def __init__(self, inner: Any, amount: str, changed: dict[str, str]) -> None:
+        self._inner, self._amount, self._changed = inner, amount, changed
+
+    async def send(self, *given: Any) -> tuple[int, bytes]:
+        status, body = await self._inner.send(*given)
+        root = etree.fromstring(body)
+        for record in root.iter("Record"):
+            if record.findtext("amount") == self._amount:
+                for tag, text in self._changed.items():
+                    found = record.find(tag)
+                    (etree.SubElement(record, tag) if found is None else found).text = text
+        return status, etree.tostring(root, xml_declaration=True, encoding="UTF-8")
+
+
+@pytest.mark.req("BOCHK-05", "STMT-01")
+@pytest.mark.parametrize(("wire", "changed"), [
+    *(pytest.param(wire, changed, id=f"{what}-{wire}") for what, changed in SPOILT.items()
+      for wire in ("messages", "full")),
+    *(pytest.param("full", changed, id=what) for what, changed in SPOILT_TEXTS.items())])
+def test_a_record_that_is_no_statement_holds_up_no_other(world: Make, wire: str, changed: dict[str, str]) -> None:
+    """All three listings tell it; it is said once, with what the bank said, and those around it are kept."""
+    one = world("2026-03-12 05:00", wire=wire)
+    spoil(one, wire, "777.77", changed)
+    one.bank.fault("s16_missing")
+    for minute, amount, who in ((20, 100_000, "alice"), (21, 77_777, "bob"), (22, 100_001, "alice")):
+        one.pay_at(f"2026-03-12 05:{minute}", amount, who=who)
+    one.pay_at("2026-03-12 08:30", 100_002)
+    one.until("2026-03-13 20:00")
+    assert [flow.amount for flow in one.flows()] == [100_000, 100_001, 100_002]
+    [alert] = one.alerts("BOCHK-02")
+    assert next(iter(changed.values()))[:4] in alert["detail"] and HKD in alert["key"]
+    assert one.alerts("BOCHK-01") == []
+
+
+@WIRES
+def test_an_overdrawn_account_is_told_as_it_is(world: Make, wire: str) -> None:
+    one = world("2026-03-12 05:00", wire=wire)
+    one.bank.fault("s16_missing")
+    spoil(one, wire, "1000.00", {"balance": "-25.50"})
+    one.pay(100_000)
+    one.until("2026-03-12 09:05")
+    assert [(flow.amount, flow.balance) for flow in one.flows()] == [(100_000, -2_550)]
+    assert one.alerts("BOCHK-02") == []
 
 
 def test_one_account_that_fails_does_not_keep_the_others(world: Make) -> None:

@@ -405,3 +405,31 @@ def test_the_ftp_line_down_in_the_banks_hours_is_a_failure(world: Make) -> None:
     one.bank.clear(fault)
     one.until("2026-03-12 09:01")
     assert len(one.alerts("BOCHK-01", "cleared")) == 1
+
+
+# --- records refused by themselves --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("changed", "why"), [
+    ({"name": "WONG \u202eKA"}, "U+202E"), ({"remark": "a\x85b"}, "U+0085"),
+    ({"at_ms": full_moment_ms("2027-04-12 06:00")}, "days ahead"),
+    ({"at_ms": full_moment_ms("2025-03-12 06:00")}, "months back")])
+def test_a_record_that_is_refused_costs_no_other(world: Make, changed: dict[str, Any], why: str) -> None:
+    one = converted(world, named=0.0)
+    flow = the_flow(one)
+    bad = record_of(flow, reference="BE26C000000000999", name="LEE", amount=5)
+    now = one.clock.now_ms()
+    plain = encode(Report(HKD, 20260312, 5, now // 1_000 * 1_000, (
+        bad._replace(at_ms=changed.get("at_ms", bad.at_ms)), record_of(flow, name="CHAN\u3000TAI MAN"))))
+    for field, text in changed.items():
+        if field == "name":
+            plain = plain.replace(b"|LEE|", f"|{text}|".encode())
+        elif field == "remark":
+            plain = plain.replace(b"|99988800000003|\r\n", f"|99988800000003|{text}\r\n".encode(), 1)
+    one.place.writer.files[name_of(HKD, 5)] = Stored(plain, now)
+    one.pass_s(601)
+    assert the_flow(one).en_name == "CHAN\u3000TAI MAN"
+    [alert] = one.alerts("S16-04")
+    assert alert["key"] == f"{name_of(HKD, 5)}:2" and why in alert["detail"]
+    one.pass_s(24 * 3_600)
+    assert [data["key"] for data in one.alerts("S16-02")] == []

@@ -139,6 +139,11 @@ class CreditsWorld:
         return [data["key"] for _, _, kind, subject, data in self.events
                 if kind == "alert" and subject == rule and data["phase"] == phase]
 
+    def details(self, rule: str) -> list[str]:
+        """What an alert said, each time that it was raised."""
+        return [data["detail"] for _, _, kind, subject, data in self.events
+                if kind == "alert" and subject == rule and data["phase"] == "raised"]
+
     def sources(self, bank: str) -> list[tuple[str, str]]:
         """(reference, by which way it came first) of each entry."""
         return [(data["ref"], data["source"]) for _, _, kind, _, data in self.events

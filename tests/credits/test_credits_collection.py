@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from statistics import median, quantiles
+from typing import Any
 
 import pytest
 from credits_world import credits_world
 
+from core.wire import fps
 from emulators.fps.bank import BANKS, FAULTS
 from emulators.mailbox.bank import BANKS as MAILBOXES
 from emulators.numbered_faults import FAULTS as MAILBOX_FAULTS
+from emulators.receiving import Line
 
 WIRES = ("messages", "full")
 
@@ -162,6 +165,159 @@ def test_what_is_refused_is_told_once_and_holds_nothing_up():
         assert world.alerts("CREDIT-03") == ["citi:1", f"citi:{changed.reference}"]
         assert [flow.amount for flow in world.flows("citi")] == [5_000]
         assert world.collectors["citi"].cursor == 3
+
+
+def spoil(world: Any, bank: str, customer: str, **changed: Any) -> None:
+    """From now on the bank tells a customer's credits otherwise than anybody could read them. SCB does not call."""
+    told = world.bank(bank)
+    item_of = told.item_of
+
+    def spoilt(line: Line, number: int, changes: Any) -> Any:
+        item = item_of(line, number, changes)
+        return item._replace(**changed) if line.customer == customer else item
+
+    told.item_of, told.courier = spoilt, None
+
+
+def number_of(world: Any, bank: str, line: Line) -> int:
+    return next(item.number for item, _ in world.bank(bank)._items if item.reference == line.reference)
+
+
+UNREADABLE = {
+    "a control character": {"name": "CHAN\x07A"}, "a mark of direction": {"name": "CHAN \u202eA"},
+    "a negative amount": {"amount": "-1.00"}, "no amount": {"amount": ""}, "a name without end": {"name": "A" * 141}}
+QUICK = {"sim.notices.delay.median_s": 5, "sim.notices.delay.p95_s": 15, "sim.notices.delay.cap_s": 60,
+         "jobs.other_bank.period_s": 10}
+
+
+@pytest.mark.req("STMT-01")
+@pytest.mark.parametrize("bank", [*BANKS, *MAILBOXES])
+@pytest.mark.parametrize("changed", UNREADABLE.values(), ids=UNREADABLE)
+def test_one_that_cannot_be_read_holds_up_no_other(bank, changed):
+    """It is told once with what the bank said, the cursor passes it, and those around it are kept."""
+    with credits_world(bank, wire="full", settings=QUICK) as world:
+        spoil(world, bank, "b", **changed)
+        first, bad, last = world.pay(bank, "a"), world.pay(bank, "b", 77_700), world.pay(bank, "c")
+        world.pass_s(120)
+        after = world.pay(bank, "a", 5_000)
+        world.pass_s(8_000)
+        assert sorted(world.references(bank)) == sorted(line.reference for line in (first, last, after))
+        assert world.collectors[bank].cursor == 4
+        assert world.alerts("CREDIT-03") == [f"{bank}:{number_of(world, bank, bad)}"]
+        assert (world.alerts("CREDIT-01"), world.alerts("CREDIT-02"), world.alerts("CREDIT-04")) == ([], [], [])
+        [detail] = world.details("CREDIT-03")
+        assert bad.reference in detail and (bad.payer_name in detail or "name" in changed)
+
+
+@pytest.mark.parametrize("bank", [*BANKS, "dbs"])
+@pytest.mark.parametrize("ccy", ["EUR", "JPY"])
+def test_a_credit_in_a_currency_that_we_have_not_holds_up_no_other(bank, ccy, monkeypatch):
+    monkeypatch.setitem(fps.TO_WIRE, ccy, ccy)  # the bank's side can write it
+    with credits_world(bank, wire="full", settings=QUICK) as world:
+        spoil(world, bank, "a", ccy=ccy)
+        bad, last = world.pay(bank, "a"), world.pay(bank, "c")
+        world.pass_s(120)
+        assert world.references(bank) == [last.reference]
+        assert world.alerts("CREDIT-03") == [f"{bank}:{number_of(world, bank, bad)}"]
+        assert ccy in world.details("CREDIT-03")[0]
+        assert world.collectors[bank].cursor == 2
+
+
+@pytest.mark.parametrize("bank", [*BANKS, *MAILBOXES])
+def test_names_with_wide_spaces_are_names(bank):
+    with credits_world(bank, wire="full", settings=QUICK) as world:
+        world.bank(bank).open_customer("z", "陳\u3000大\u00a0文", {"HKD": 10**8}, f"{bank}-000z4321")
+        world.pay(bank, "z")
+        world.pass_s(120)
+        assert [flow.en_name for flow in world.flows(bank)] == ["陳\u3000大\u00a0文"]
+        assert world.alerts("CREDIT-03") == []
+
+
+@pytest.mark.parametrize("bank", [*BANKS, "dbs"])
+@pytest.mark.parametrize("days", [6, 400, -100, -400])
+def test_a_credit_of_another_time_is_told_and_not_kept(bank, days):
+    """No round of matching would ever look at it."""
+    with credits_world(bank, wire="full", settings=QUICK) as world:
+        spoil(world, bank, "a", time_ms=(world.clock.now_ms() // 1_000 + days * 86_400) * 1_000)
+        bad, last = world.pay(bank, "a"), world.pay(bank, "b")
+        world.pass_s(120)
+        assert world.references(bank) == [last.reference]
+        assert world.alerts("CREDIT-03") == [f"{bank}:{number_of(world, bank, bad)}"]
+        assert world.alerts("CREDIT-04") == []
+        assert ("days ahead" if days > 0 else "months back") in world.details("CREDIT-03")[0]
+
+
+# --- numbers that begin again -------------------------------------------------------------------------------------
+
+
+def begins_anew(world: Any, bank: str) -> None:
+    """The bank has lost its count, and its list with it."""
+    world.bank(bank)._items.clear()
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("bank", [*BANKS, *MAILBOXES])
+def test_a_bank_that_counts_anew_is_noticed(bank, wire):
+    with credits_world(bank, wire=wire, settings=QUICK) as world:
+        for _ in range(3):
+            world.pay(bank)
+        world.pass_s(120)
+        assert world.alerts("CREDIT-04") == [] and world.collectors[bank].cursor == 3
+        world.bank(bank).courier = None
+        begins_anew(world, bank)
+        world.pay(bank, "b")
+        world.pass_s(120)
+        assert world.alerts("CREDIT-04") == [bank], "told once, though the bank says nothing for ever"
+        assert world.collectors[bank].cursor == 3
+
+
+@pytest.mark.parametrize("bank", [*BANKS, "dbs"])
+def test_a_bank_that_counts_anew_and_catches_up_is_noticed(bank):
+    """What it shows is taken all the same."""
+    with credits_world(bank, wire="full", settings=QUICK) as world:
+        world.pay(bank)
+        world.pass_s(120)
+        world.bank(bank).courier = None
+        begins_anew(world, bank)
+        fresh = [world.pay(bank, "b"), world.pay(bank, "c")]
+        world.pass_s(120)
+        assert world.alerts("CREDIT-04") == [bank]
+        assert world.references(bank)[1:] == [line.reference for line in fresh]
+
+
+def test_a_call_with_a_number_that_was_told_before_is_noticed_and_kept():
+    with credits_world("scb", settings={"jobs.credit_pull.period_s": 600}) as world:
+        world.pay("scb")
+        world.pass_s(601)
+        assert world.collectors["scb"].cursor == 1
+        begins_anew(world, "scb")
+        line = world.pay("scb", "b")
+        world.pass_s(5)
+        assert world.alerts("CREDIT-04") == ["scb"]
+        assert line.reference in world.references("scb")
+
+
+def test_a_call_with_a_number_that_was_waited_for_is_an_ordinary_one():
+    with credits_world("scb") as world:
+        world.bank("scb").fault("gap", count=1, late_s=1e6)
+        world.bank("scb").fault("webhook_late", count=1, late_s=4_000.0)
+        late, line = world.pay("scb"), world.pay("scb", "b")
+        world.pass_s(5_000)
+        assert world.alerts("CREDIT-02") == ["scb:1"] and world.alerts("CREDIT-04") == []
+        assert sorted(world.references("scb")) == sorted((late.reference, line.reference))
+
+
+@pytest.mark.parametrize("bank", [*BANKS, "dbs"])
+def test_a_list_that_comes_back_clears_it(bank):
+    with credits_world(bank, settings=QUICK) as world:
+        world.pay(bank)
+        world.pass_s(120)
+        kept = list(world.bank(bank)._items)
+        begins_anew(world, bank)
+        world.pass_s(60)
+        world.bank(bank)._items[:] = kept
+        world.pass_s(60)
+        assert (world.alerts("CREDIT-04"), world.alerts("CREDIT-04", "cleared")) == ([bank], [bank])
 
 
 @pytest.mark.parametrize("bank", [*BANKS, "dbs"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core.banks.notices import page_of
 from core.wire.notices import BadLine, Notice, encode, read
-from core.wire.numbered import Query, WireError
+from core.wire.numbered import Query, Unread, WireError
 
 NOTICE = Notice(12, "dbs", "DBS000000000012", "HKD", "1000.00", "CHAN TAI MAN", "4321", 1_773_279_001_000)
 GOLDEN = (b'{"no":12,"bank":"dbs","ref":"DBS000000000012","ccy":"HKD","amount":"1000.00","name":"CHAN TAI MAN",'
@@ -82,11 +82,15 @@ def test_a_bank_may_write_the_schemes_code_for_renminbi():
 
 
 def test_a_mailbox_keeps_what_can_be_read():
-    page = page_of(GOLDEN + b"{broken\n", Query(0, 50, "r"))
-    assert page.items == (NOTICE,) and page.last == 12 and not page.more
-    assert page.spoilt == ("line 2: not JSON in UTF-8",)
+    unnumbered = GOLDEN.replace(b'"no":12,', b"")
+    foreign = GOLDEN.replace(b"12,", b"13,", 1).replace(b"HKD", b"EUR")
+    page = page_of(GOLDEN + b"{broken\n" + foreign + unnumbered, Query(0, 50, "r"))
+    assert page.items == (NOTICE, Unread(13, "ccy: 'EUR' is none of HKD, USD, CNH, CNY", foreign.decode().strip()))
+    assert page.last == 13 and not page.more
+    assert page.spoilt == (Unread(0, "line 2: not JSON in UTF-8", "{broken"),
+                           Unread(0, "DBS000000000012: a notification without a number", unnumbered.decode().strip()))
 
 
-def test_a_notification_in_a_mailbox_has_a_number():
+def test_a_full_page_without_a_number_leads_nowhere():
     with pytest.raises(WireError):
-        page_of(GOLDEN.replace(b'"no":12,', b""), Query(0, 50, "r"))
+        page_of(b"{broken\n" * 50, Query(0, 50, "r"))

@@ -100,7 +100,8 @@ def test_golden_bai2():
     assert bai2.decode(BAI2) == REPORT
 
 
-DETAILS = st.builds(Detail, st.sampled_from(["195", "495", "301"]), CENTS, REF, REF, WORDS, WORDS, st.just(0))
+DETAILS = st.builds(Detail, st.sampled_from(["195", "495", "301"]), CENTS, REF, REF, WORDS, WORDS, st.just(0),
+                    st.just(""))
 ACCOUNTS = st.builds(Account, st.text("0123456789", min_size=1, max_size=20), st.sampled_from(["USD", "HKD"]),
                      st.lists(DETAILS, max_size=4).map(tuple),
                      st.lists(st.tuples(st.sampled_from(["015", "040"]), st.integers(-10**14, 10**14)),

@@ -32,7 +32,7 @@ def test_every_field_is_read() -> None:
     assert message.booked == datetime(2026, 3, 12, 10, 29, tzinfo=timezone(timedelta(hours=8)))
     assert message.customer is not None and message.institution is not None and message.intermediary is not None
     assert (message.customer.name, message.customer.account) == ("CHAN TAI MAN", "012345678901")
-    assert message.institution.name == "HSBCHKHHXXX" and message.intermediary.name == "BANK OF SOMEWHERE"
+    assert message.institution.text == "HSBCHKHHXXX" and message.intermediary.name == "BANK OF SOMEWHERE"
     assert message.narrative == ("/BNF/DEPOSIT", "//TO BROKER")
     assert message.user == "{108:HSBC000000000001}" and message.trailers == "{CHK:123456789ABC}"
 
@@ -44,7 +44,7 @@ def test_published_messages_are_read(where: str) -> None:
     assert isinstance(message, Mt910), message
     assert (message.reference, message.related, message.account, message.ccy, message.amount,
             message.customer.name if message.customer else "",
-            message.institution.name if message.institution else "") == expected
+            message.institution.text if message.institution else "") == expected
     assert encode(message) == text.strip().encode()
 
 
@@ -76,7 +76,8 @@ def test_a_bad_message_leaves_the_others_of_its_file_good(between: str) -> None:
     assert found[2].line == 1 + 2 * lines
 
 
-@pytest.mark.parametrize("data", [b"", b"\r\n", b"$", b"-----BEGIN PGP MESSAGE-----", b"{1:", b"\xff\xfe"])
+@pytest.mark.parametrize("data", [
+    b"", b"\r\n", b"$", b"-----BEGIN PGP MESSAGE-----", b"{1:", b"\xff\xfe", b"\xef\xbb\xbf"])
 def test_what_is_no_message_is_one_error(data: bytes) -> None:
     assert [error.code for error in read(data) if isinstance(error, FinError)] == ["FRAME"]
 
@@ -149,6 +150,52 @@ def test_mutated_messages_raise_nothing(data: st.DataObject) -> None:
     for message in found:  # what is accepted can be written again
         if isinstance(message, Mt910):
             assert read(encode(message))[0] == message._replace(line=1)
+
+
+COMPANY = ("WONG INTERNATIONAL INVESTMENT GROUP", "HOLDINGS LIMITED")
+ADDRESS = ("FLAT 12A TOWER 3 CITY GARDEN", "NORTH POINT HONG KONG")
+PARTIES = [
+    ("K", ("CHAN TAI MAN",), "CHAN TAI MAN"),
+    ("K", ("CHAN TAI MAN", *ADDRESS), "CHAN TAI MAN"),
+    ("K", ("/012345678901", "CHAN TAI MAN", *ADDRESS), "CHAN TAI MAN"),
+    ("K", ("CHAN TAI MAN", "NORTH POINT", "HONG KONG"), "CHAN TAI MAN"),
+    ("K", COMPANY, " ".join(COMPANY)),
+    ("K", (*COMPANY, *ADDRESS), " ".join(COMPANY)),
+    ("K", (COMPANY[0], *ADDRESS), COMPANY[0]),
+    ("K", ("W" * 35, "WONG"), "W" * 35 + "WONG"),
+    ("F", ("/012345678901", "1/CHAN TAI MAN", "2/CITY GARDEN", "3/HK/HONG KONG"), "CHAN TAI MAN"),
+    ("F", ("/012345678901", "1/CHAN TAI MAN", "1/SIU MING", "2/CITY GARDEN", "3/HK/HONG KONG"),
+     "CHAN TAI MAN SIU MING"),
+    ("A", ("/012345678901", "HSBCHKHHXXX"), ""),
+    ("A", ("HSBCHKHHXXX",), ""),
+]
+
+
+@pytest.mark.req("STMT-05")
+@pytest.mark.parametrize(("option", "lines", "name"), PARTIES)
+def test_an_address_and_a_bic_are_no_names(option: str, lines: tuple[str, ...], name: str) -> None:
+    message = one(WHOLE)
+    assert isinstance(message, Mt910)
+    [again] = read(encode(message._replace(customer=Party(option, lines))))
+    assert isinstance(again, Mt910) and again.customer is not None
+    assert again.customer.name == name
+
+
+@given(st.lists(st.text("ABCDEFG-'", min_size=1, max_size=40).filter(lambda word: word[0] not in "-'"), min_size=1,
+                max_size=8), st.sampled_from([(), ADDRESS[:1]]))
+def test_a_name_that_was_wrapped_is_put_together_again(words: list[str], address: tuple[str, ...]) -> None:
+    """As the bank wraps it, and with an address behind it, as long as there is room."""
+    lines = wrapped(" ".join(words))
+    if sum(map(len, lines)) + len(lines) - 1 >= len(" ".join(words)) and len(lines) + len(address) <= 4:
+        told = Party("K", (*lines, *address)).name
+        assert told.replace(" ", "") == "".join(words)
+        if max(map(len, words)) < 35:
+            assert told == " ".join(words)
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b""])
+def test_a_byte_order_mark_is_nothing(start: bytes) -> None:
+    assert [message.line for message in read(start + WHOLE.encode() + b"\r\n" + WHOLE.encode())] == [1, 15]
 
 
 @given(st.text(max_size=200))

@@ -31,6 +31,7 @@ from core.wire.icbc import (
     Unauthorized,
     WireError,
 )
+from core.wire.text import refused_in
 
 KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2048)
 OTHER = rsa.generate_private_key(public_exponent=65_537, key_size=2048)
@@ -126,6 +127,7 @@ IDENT = st.text("abcXYZ019_.-", min_size=1, max_size=20)
 SERIAL = st.integers(1, 10**16).map(lambda n: f"{n:016d}")
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=30).filter(
     lambda text: icbc._NOT_XML.search(text) is None)
+WRITTEN = TEXT.filter(lambda text: not refused_in(text))
 CENTS = st.integers(1, 10**15).map(str)
 MS = st.integers(0, 4_000_000_000_000)
 HEADS = st.builds(Head, st.sampled_from(("QPD", "QHISD", "QACCBAL")), IDENT, IDENT, IDENT, IDENT,
@@ -137,12 +139,12 @@ CCY = st.sampled_from(("HKD", "USD", "CNH"))
 def records(draw: st.DrawFn) -> Record:
     amount, credit = draw(CENTS), draw(st.booleans())
     return Record(draw(SERIAL), (draw(MS) + 100_000_000) // 1000 * 1000, draw(CCY), amount if credit else "0",
-                  "0" if credit else amount, draw(st.integers(-10**15, 10**15).map(str)), draw(TEXT), draw(TEXT),
-                  draw(TEXT))
+                  "0" if credit else amount, draw(st.integers(-10**15, 10**15).map(str)), draw(WRITTEN), draw(WRITTEN),
+                  draw(WRITTEN))
 
 
 ANSWERS = st.builds(Answer, HEADS, IDENT, TEXT, IDENT, CCY, TEXT, st.lists(records(), max_size=4).map(tuple),
-                    st.one_of(st.just(""), st.integers(-10**12, 10**12).map(str)))
+                    st.one_of(st.just(""), st.integers(-10**12, 10**12).map(str)), st.just(()))
 QUERIES = st.builds(Query, IDENT, CCY, st.one_of(st.just(""), SERIAL), st.one_of(st.just(""), SERIAL),
                     st.sampled_from(("", "20260312")), st.sampled_from(("", "20260331")), st.just(""))
 
@@ -235,13 +237,10 @@ def test_xml_that_wants_more_than_data_is_refused(kind: str) -> None:
 
 @pytest.mark.parametrize(("old", "new"), [
     (b'encoding="GBK"', b'encoding="UTF-8"'), (b'<?xml version="1.0" encoding="GBK"?>', b""),
-    (b"<rd>", b'<rd id="1">'), (b"</out>", b"</out><out></out>"), (b"<Drcrf>2", b"<Drcrf>1"),
-    (b"<CreditAmount>100000", b"<CreditAmount>1000.00"), (b"<CreditAmount>100000", b"<CreditAmount>-5"),
-    (b"<DebitAmount>0", b"<DebitAmount>7"), (b"<Balance>330003", b"<Balance>1e9"),
-    (b"<Date>20260312", b"<Date>20260230"),
-    (b"<Time>093010", b"<Time>0930"), (b"<SerialNo>0000000000000050</SerialNo>", b""),
+    (b"<rd>", b'<rd id="1">'), (b"</out>", b"</out><out></out>"),
     (b"<TotalNum>1", b"<TotalNum>2"), (b"<CurrType>013", b"<CurrType>999"), (b"<pub>", b"<pub>text"),
     (b"<RetCode>0</RetCode>", b"<RetCode>0</RetCode><RetCode>0</RetCode>"), ("陳".encode("gbk"), b"\xff\xff"),
+    (b"<Summary>", b"<Summary>" + b"<b>" * 9),
     (b"<Summary>", b"<Summary><b>x</b>"),
 ])
 def test_xml_that_is_not_the_protocols_is_refused(old: bytes, new: bytes) -> None:
@@ -249,6 +248,27 @@ def test_xml_that_is_not_the_protocols_is_refused(old: bytes, new: bytes) -> Non
     assert old in xml
     with pytest.raises(MalformedMessage):
         icbc.read_answer(xml.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(("old", "new", "serial"), [
+    (b"<Drcrf>2", b"<Drcrf>1", True), (b"<CreditAmount>100000", b"<CreditAmount>1000.00", True),
+    (b"<CreditAmount>100000", b"<CreditAmount>-5", True), (b"<CreditAmount>100000", b"<CreditAmount>0", True),
+    (b"<DebitAmount>0", b"<DebitAmount>7", True), (b"<Balance>330003", b"<Balance>1e9", True),
+    (b"<Date>20260312", b"<Date>20260230", True), (b"<Time>093010", b"<Time>0930", True),
+    (b"<SerialNo>0000000000000050</SerialNo>", b"", False), (b"<SerialNo>", b"<SerialNo>x", False),
+    (b"<SerialNo>", b"<SerialNo>1</SerialNo><SerialNo>", False), (b"<CurrType>013", b"<CurrType>038", True),
+    (b"<Summary>", b"<Summary/><Summary>", True), (b"<Summary>", b"<Summary>" + b"x" * 501, True),
+    (b"<RecipName>", b"<RecipName>&#8238;", True), (b"<RecipName>", b"<RecipName>&#10;", True),
+])
+def test_a_record_that_cannot_be_read_spoils_no_other(old: bytes, new: bytes, serial: bool) -> None:
+    xml = icbc.answer_xml(ANSWER)
+    record = xml[xml.index(b"<rd>"):xml.index(b"</rd>") + 5]
+    assert old in record
+    told = icbc.read_answer(xml.replace(b"<TotalNum>1", b"<TotalNum>3").replace(
+        record, record + record.replace(old, new, 1) + record))
+    assert told.records == (RECORD, RECORD)
+    [spoilt] = told.spoilt
+    assert spoilt.serial == (RECORD.serial if serial else "") and spoilt.reason and "RecipName" in spoilt.said
 
 
 def test_limits_hold() -> None:

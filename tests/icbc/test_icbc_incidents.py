@@ -224,7 +224,7 @@ def test_type_4_only_production_alerts_and_deleting_the_ghost_lets_collection_go
         assert world.run(world.collector.suggest(HKD)) == (4,)
         [odd] = [one for one in world.run(world.collector.compare(HKD)) if one.difference]
         assert (odd.serial, odd.difference) == (ghost, "only in production")
-        assert ghost not in {told.serial for told in world.run(world.incidents.at_the_bank(PROD, HKD))}
+        assert ghost not in {told.serial for told in world.run(world.incidents.at_the_bank(PROD, HKD)).records}
         done = world.run(world.incidents.delete_ghosts(HKD, [ghost], SUPERVISOR, "not in the bank's statement"))
         assert isinstance(done, Handled) and done.result == "DONE" and world.open_alerts() == set()
         assert re.search(r"deleted_at=\d+ WHERE icbc_bank_flow.id = \d+ AND icbc_bank_flow.is_used = 0;$", done.script)

@@ -95,7 +95,57 @@ def test_a_pull_by_dates_brings_each_day_it_names_and_no_other() -> None:
         line = world.collector.groups[PROD].line
         for since, until, found in ((10, 10, serials[:1]), (10, 11, serials[:2]), (11, 12, serials[1:]), (13, 13, [])):
             told = world.run(line.history(HKD, "HKD", ms_of(f"2026-03-{since} 15:00"), ms_of(f"2026-03-{until} 15:00")))
-            assert [record.serial for record in told] == found
+            assert [record.serial for record in told.records] == found
+
+
+# --- records that are none ----------------------------------------------------------------------------------------
+
+SPOILT = {
+    "a foreign currency": {"ccy": "USD"}, "far ahead": {"time_ms": ms_of("2027-04-12 09:00")},
+    "misread": {"time_ms": ms_of("2079-03-12 09:00")}, "of last year": {"time_ms": ms_of("2025-03-12 09:00")}}
+SPOILT_TEXTS = {"a remark too long": {"remark": "x" * 501}, "a mark of direction": {"name": "CHAN \u202eB"},
+                "a serial that is none": {"serial": "x"}}
+"""What only the bank's XML can hold."""
+
+
+def spoil(world: IcbcWorld, customer: str, changed: dict[str, Any]) -> None:
+    """The bank tells a customer's movements otherwise than they are, on both lines."""
+    answer = world.bank.answer
+
+    def spoilt(line: str, request: Any) -> Any:
+        told = answer(line, request)
+        return told._replace(records=tuple(
+            record._replace(**changed) if record.account == f"6222{customer}" else record for record in told.records))
+
+    world.bank.answer = spoilt  # type: ignore[method-assign]
+
+
+@pytest.mark.req("ICBC-01", "STMT-01")
+@pytest.mark.parametrize(("wire", "changed"), [
+    *(pytest.param(wire, changed, id=f"{what}-{wire}") for what, changed in SPOILT.items() for wire in WIRES),
+    *(pytest.param("full", changed, id=what) for what, changed in SPOILT_TEXTS.items())])
+def test_a_record_that_is_no_statement_holds_up_no_other(wire: str, changed: dict[str, Any]) -> None:
+    """It is told once for both groups, with what the bank said; the chain misses its money, as it should."""
+    with icbc_world(wire=wire) as world:
+        spoil(world, "b", changed)
+        first, bad, last = world.pay("a"), world.pay("b", 77_777), world.pay("c")
+        world.pass_s(600)
+        after = world.pay("a", 5_000)
+        world.until("2026-03-13 10:00")
+        good = [line.reference for line in (first, last, after)]
+        assert world.references() == good and world.serials() == world.serials("canary") == good
+        [key], [detail] = world.alerts("ICBC-06"), world.details("ICBC-06")
+        assert key.startswith(f"{HKD}:") and (bad.reference in key or "serial" in changed)
+        assert "77777" in detail
+        assert world.alerts("ICBC-02") == [] and world.alerts("ICBC-01") == ["prod:" + HKD, "canary:" + HKD]
+
+
+def test_names_with_wide_spaces_are_names() -> None:
+    with icbc_world(wire="full") as world:
+        world.bank.open_customer("z", "陳\u3000大文", {"HKD": 100_000_000}, "6222z")
+        world.pay("z")
+        world.pass_s(120)
+        assert [flow.en_name for flow in world.flows()] == ["陳\u3000大文"]
 
 
 @pytest.mark.parametrize("wire", WIRES)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import bz2
+import gzip
+import io
 import json
+import lzma
 import sqlite3
+import zipfile
+from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bai2 import bai2 as foreign
@@ -15,9 +22,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from api.cli import app
-from api.importing import import_files
+from api.importing import Summary, import_files
 from core.calendars import Calendars
-from core.clock import MachineClock
+from core.clock import HKT, epoch_ms
 from core.deposits.collection import StatementRoom
 from core.deposits.importing import FORMATS, Imported, import_file
 from core.deposits.statements import Statements
@@ -59,9 +66,32 @@ def write(folder: Path, **files: str) -> list[Path]:
     return paths
 
 
+class Noon:
+    """Implements `core.clock.Clock`: noon of 12 March 2026 in Hong Kong, when these files came."""
+
+    def now_ms(self) -> int:
+        return epoch_ms(datetime(2026, 3, 12, 12, tzinfo=HKT))
+
+    def now_us(self) -> int:
+        return self.now_ms() * 1_000
+
+
+ANY_TIME = "match.look_back_months=1200"
+
+
+def taken(bank: str, paths: list[Path], data: Path, overlay: dict[str, Any] | None = None) -> Summary:
+    """What becomes of files at noon."""
+    return import_files(bank, paths, data, overlay or {}, Noon())
+
+
+def reasons(summary: Summary) -> list[tuple[int, str, str]]:
+    """(line, kind, reason) of all that was refused."""
+    return [(one.line, one.kind, one.reason) for file in summary.files for one in file.done.refused]
+
+
 def done(bank: str, paths: list[Path], data: Path) -> tuple[int, int, list[tuple[str, int]]]:
     """(accepted, duplicate, (file, line) of the refused)."""
-    summary = import_files(bank, paths, data, {})
+    summary = taken(bank, paths, data)
     return summary.accepted, summary.duplicate, [
         (Path(file.file).name, one.line) for file in summary.files for one in file.done.refused]
 
@@ -106,7 +136,7 @@ def test_bai2_by_a_foreign_writer_is_read(tmp_path):
     read = foreign.parse_from_string(BAI2, check_integrity=True)
     assert read.children[0].header.group_status is GroupStatus.update
     [path] = write(tmp_path, foreign__bai=foreign.write(read))
-    summary = import_files("ewb", [path], tmp_path / "data", {})
+    summary = taken("ewb", [path], tmp_path / "data")
     assert summary.files[0].done.format == "BAI2" and summary.files[0].done.refused
 
 
@@ -138,7 +168,7 @@ def test_any_files_are_taken_or_refused_and_nothing_twice(bank, contents):
 
 
 async def taken_twice(bank: str, contents: list[bytes]) -> tuple[list[Imported], list[Imported]]:
-    clock, of = MachineClock(), Settings()
+    clock, of = Noon(), Settings()
     trace, databases = Trace(clock), await open_databases(StorageConfig())
     db = databases.primary
     jobs = Jobs(db, clock, trace, "w", of, {}, asyncio.ensure_future)
@@ -154,18 +184,19 @@ def test_the_command_tells_file_line_and_reason_and_exits_with_2(tmp_path):
     folder.mkdir()
     write(folder, a__jsonl=notice("D1"), b__jsonl=notice("D1") + "{\n", __hidden="x")
     (folder / "below").mkdir()
-    result = CliRunner().invoke(app, ["import", "dbs", str(folder), "--data", str(tmp_path / "data")])
+    arguments = ["import", "dbs", str(folder), "--data", str(tmp_path / "data"), "--set", ANY_TIME]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2, result.output
     assert result.output.splitlines() == [
         f"{folder}/a.jsonl  JSON lines: 1 accepted, 0 duplicate, 0 refused",
         f"{folder}/b.jsonl  JSON lines: 0 accepted, 1 duplicate, 1 refused",
-        f"  {folder}/b.jsonl:2: not JSON in UTF-8",
+        f"  {folder}/b.jsonl:2: record: not JSON in UTF-8",
         f"2 files into {tmp_path}/data: 1 accepted, 1 duplicate, 1 refused"]
 
 
 def test_the_command_says_the_same_in_json_and_exits_with_0_when_nothing_is_refused(tmp_path):
     [path] = write(tmp_path, a__jsonl=notice("D1"))
-    arguments = ["import", "dbs", str(path), "--data", str(tmp_path / "data"), "--json"]
+    arguments = ["import", "dbs", str(path), "--data", str(tmp_path / "data"), "--json", "--set", ANY_TIME]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
     assert json.loads(result.output) == {
@@ -178,7 +209,7 @@ def test_accounts_are_those_of_the_settings(tmp_path):
     [path] = write(tmp_path, a__txt=text)
     assert done("hsbc", [path], tmp_path / "data") == (0, 0, [("a.txt", 1)])
     ours = {"receiving.hsbc.accounts": {"HKD": "12-34"}}
-    assert import_files("hsbc", [path], tmp_path / "data", ours).accepted == 1
+    assert taken("hsbc", [path], tmp_path / "data", ours).accepted == 1
 
 
 @pytest.mark.parametrize(("bank", "file"), [("icbc", "a"), ("nobank", "a"), ("dbs", "missing"), ("dbs", "empty")])
@@ -192,6 +223,129 @@ def test_wrong_usage_is_told_with_a_remedy(tmp_path, bank, file):
 def test_a_file_that_is_too_large_is_refused(tmp_path):
     [path] = write(tmp_path, a__jsonl=notice("D1"))
     summary = import_files("dbs", [path], tmp_path / "data", {"imports.file_limit": 10})
-    assert [one.reason for one in summary.files[0].done.refused] == ["larger than 10 bytes"]
+    assert reasons(summary) == [(0, "file", "larger than 10 bytes: split it, or raise imports.file_limit")]
 
 
+# --- dates --------------------------------------------------------------------------------------------------------
+
+
+def dated(bank: str, day: date) -> tuple[str, int]:
+    """A file with one record of a day, and the record's line."""
+    if bank == "hsbc":
+        return MT910.format(ref="R1", amount="1,").replace(":32A:260312", f":32A:{day:%y%m%d}"), 1
+    if bank == "ewb":
+        return "".join(CSV.replace("03/12/2026", f"{day:%m/%d/%Y}").splitlines(keepends=True)[:2]), 2
+    if bank == "bochk":
+        return S16.replace("|20260312|0815", f"|{day:%Y%m%d}|0815").replace("BE26CX", "BE26C9"), 2
+    return notice("D1", bank=bank, time=f"{day}T09:30:01+08:00"), 1
+
+
+@pytest.mark.parametrize("bank", ["hsbc", "ewb", "bochk", "dbs", "citi"])
+@pytest.mark.parametrize(("day", "why"), [
+    (date(2026, 3, 17), ""), (date(2026, 3, 18), "days ahead"), (date(2027, 4, 16), "days ahead"),
+    (date(2079, 3, 12), "days ahead"), (date(2026, 1, 1), ""), (date(2025, 12, 31), "months back"),
+    (date(2025, 3, 12), "months back")], ids=str)
+def test_a_record_of_another_time_is_refused_with_its_line_and_a_remedy(tmp_path, bank, day, why):
+    """Five days ahead, and this month and two before it: what lies beyond no application waits for."""
+    text, line = dated(bank, day)
+    [path] = write(tmp_path, a__txt=text)
+    summary = taken(bank, [path], tmp_path / "data")
+    assert bool(summary.accepted) == (why == "")
+    told = reasons(summary)
+    assert [one[0] for one in told] == ([line, line + 1][:1 + (bank == "bochk")] if why else [])
+    assert all(why in reason and str(day) in reason and "ask the bank" in reason for _, _, reason in told)
+
+
+def test_a_year_of_two_digits_is_not_taken_for_another_century(tmp_path):
+    [path] = write(tmp_path, a__txt=MT910.format(ref="R1", amount="1,").replace(":32A:26", ":32A:79"))
+    assert reasons(taken("hsbc", [path], tmp_path / "data"))[0][:2] == (1, "message")
+    with sqlite3.connect(tmp_path / "data" / "primary.sqlite") as db:
+        assert not list(db.execute("SELECT name FROM sqlite_master WHERE name LIKE 'flows_hsbc_%'"))
+
+
+def test_the_limits_are_settings(tmp_path):
+    day = date(2026, 3, 12) + timedelta(days=8)
+    [path] = write(tmp_path, a__jsonl=dated("dbs", day)[0])
+    assert taken("dbs", [path], tmp_path / "a").accepted == 0
+    assert taken("dbs", [path], tmp_path / "b", {"statements.ahead_days": 9}).accepted == 1
+
+
+# --- names of files -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.req("BOCHK-S16-05")
+@pytest.mark.parametrize(("name", "takes"), [
+    ("AGS01287500000011UC01.TXT", True), ("ags01287500000011uc01.txt", True), ("report.txt", True),
+    ("AGS01287500000099UC01.TXT", False), ("AGS01287500000011UC07.TXT", False)])
+def test_a_report_is_that_of_its_name(tmp_path, name, takes):
+    (tmp_path / name).write_text(S16, newline="")
+    summary = taken("bochk", [tmp_path / name], tmp_path / "data")
+    assert summary.accepted == (1 if takes else 0)
+    if not takes:
+        [(line, kind, reason)] = reasons(summary)
+        assert (line, kind) == (1, "file") and "the header is that of 01287500000011, period 1" in reason
+
+
+# --- files that are no text ---------------------------------------------------------------------------------------
+
+
+def zipped(text: str) -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr("statement.csv", text)
+    return held.getvalue()
+
+
+FOREIGN = {
+    "gzip": (lambda text: gzip.compress(text.encode()), "packed with gzip: unpack it first"),
+    "bzip2": (lambda text: bz2.compress(text.encode()), "packed with bzip2: unpack it first"),
+    "xz": (lambda text: lzma.compress(text.encode()), "packed with xz: unpack it first"),
+    "zip": (zipped, "a zip archive, or a workbook (xlsx): unpack it first"),
+    "xls": (lambda _: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 100, "save the sheet as CSV in UTF-8"),
+    "PDF": (lambda _: b"%PDF-1.7\n", "ask the bank for the statement as data"),
+    "PGP": (lambda _: b"-----BEGIN PGP MESSAGE-----\n", "encrypted: decrypt it first"),
+    "UTF-16": (lambda text: text.encode("utf-16"), "text in UTF-16: save it as UTF-8"),
+    "UTF-16, big end first": (lambda text: b"\xfe\xff" + text.encode("utf-16-be"), "text in UTF-16: save it as UTF-8"),
+    "UTF-16 without a mark": (lambda text: text.encode("utf-16-le"), "text in UTF-16, or no text at all"),
+}
+TEXTS = {"hsbc": MT910.format(ref="R1", amount="1,"), "bochk": S16, "ewb": CSV, "dbs": notice()}
+
+
+@pytest.mark.parametrize("bank", TEXTS)
+@pytest.mark.parametrize("how", FOREIGN)
+def test_what_is_no_text_is_told_by_name_with_a_remedy(tmp_path, bank, how):
+    make, why = FOREIGN[how]
+    (tmp_path / "file").write_bytes(make(TEXTS[bank]))
+    [(line, kind, reason)] = reasons(taken(bank, [tmp_path / "file"], tmp_path / "data"))
+    assert (line, kind) == (0, "file") and why in reason
+
+
+@pytest.mark.parametrize("bank", TEXTS)
+def test_a_byte_order_mark_is_nothing_in_every_format(tmp_path, bank):
+    plain, marked = write(tmp_path, a__dat=TEXTS[bank], b__dat="\ufeff" + TEXTS[bank])
+    one, other = (taken(bank, [path], tmp_path / path.stem) for path in (plain, marked))
+    assert one.accepted == other.accepted > 0 and reasons(one) == reasons(other)
+
+
+def test_each_refusal_says_whether_it_is_a_record_a_message_or_the_file(tmp_path):
+    cases = [
+        ("hsbc", MT910.format(ref="R1", amount="1"), "message"), ("hsbc", "", "message"),
+        ("ewb", CSV.replace("15.00", "x"), "record"), ("ewb", "a,b\n", "file"),
+        ("ewb", BAI2.replace("98,100007", "98,1"), "file"), ("ewb", BAI2, "record"),
+        ("bochk", S16, "record"), ("bochk", S16[:90], "file"), ("dbs", "{", "record")]
+    for number, (bank, text, kind) in enumerate(cases):
+        [path] = write(tmp_path, **{f"n{number}__dat": text})
+        assert {one[1] for one in reasons(taken(bank, [path], tmp_path / f"d{number}"))} == {kind}, (bank, text)
+
+
+# --- folders ------------------------------------------------------------------------------------------------------
+
+
+def test_data_that_is_no_folder_is_told_with_the_option_and_a_remedy(tmp_path):
+    [path] = write(tmp_path, a__jsonl=notice())
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "primary.sqlite").write_text("this is no database, and it is long enough to be none" * 20)
+    for data in (path, Path("/proc/x"), path / "below", tmp_path / "bad"):
+        result = CliRunner().invoke(app, ["import", "dbs", str(path), "--data", str(data)])
+        said = " ".join(str(result.exception or result.output).split())
+        assert result.exit_code != 0 and "--data" in said and "folder" in said and str(data) in said, said

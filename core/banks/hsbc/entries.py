@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, time
 from typing import Final, NamedTuple
 
@@ -27,15 +27,18 @@ class Opened(NamedTuple):
     """Reference -> when the bank says that it booked it, in epoch ms; only where it says so."""
 
 
-def read_file(sealed: bytes, envelope: Envelope, accounts: Mapping[str, str]) -> Opened:
+def read_file(
+    sealed: bytes, envelope: Envelope, accounts: Mapping[str, str], wrong: Callable[[Entry], str] = lambda _entry: "",
+) -> Opened:
     """Open and read a file; `core.wire.openpgp.Unopened` for one that is not the bank's, or not for us.
 
-    ``accounts``: number of each receiving account -> its currency."""
+    ``accounts``: number of each receiving account -> its currency. ``wrong``: why an entry is not to be taken, ""
+    if it is."""
     entries: list[Entry] = []
     refused: list[str] = []
     booked: dict[str, int] = {}
     for message in read(envelope.open(sealed)):
-        told = str(message) if isinstance(message, FinError) else entry_of(message, accounts)
+        told = str(message) if isinstance(message, FinError) else entry_of(message, accounts, wrong)
         if isinstance(told, str):
             refused.append(told)
             continue
@@ -45,7 +48,9 @@ def read_file(sealed: bytes, envelope: Envelope, accounts: Mapping[str, str]) ->
     return Opened(tuple(entries), tuple(refused), booked)
 
 
-def entry_of(message: Mt910, accounts: Mapping[str, str]) -> Entry | str:
+def entry_of(
+    message: Mt910, accounts: Mapping[str, str], wrong: Callable[[Entry], str] = lambda _entry: "",
+) -> Entry | str:
     """A confirmation of credit as an entry, or why it cannot be one."""
     ccy = _OURS.get(message.ccy, message.ccy)
     if message.account not in accounts:
@@ -54,14 +59,16 @@ def entry_of(message: Mt910, accounts: Mapping[str, str]) -> Entry | str:
         return f"line {message.line}, :32A: {message.ccy} on an account in {accounts[message.account]}"
     try:
         amount = _minor(message.amount)
-    except InvalidAmount as wrong:
-        return f"line {message.line}, :32A: {wrong}"
+    except InvalidAmount as error:
+        return f"line {message.line}, :32A: {error}"
     if amount == 0:
         return f"line {message.line}, :32A: nothing was credited"
     payer = message.customer
-    return Entry(BANK, message.account, message.reference, ccy, amount, "C", _credited(message),
-                 en_name=payer.name if payer else "", payer_acct=payer.account if payer else "",
-                 remark=_remark(message), raw=encode(message).decode("ascii"))
+    entry = Entry(BANK, message.account, message.reference, ccy, amount, "C", _credited(message),
+                  en_name=payer.name if payer else "", payer_acct=payer.account if payer else "",
+                  remark=_remark(message), raw=encode(message).decode("ascii"))
+    why = wrong(entry)
+    return f"line {message.line}, :{'13D' if message.booked else '32A'}: {why}" if why else entry
 
 
 def _minor(amount: str) -> int:
@@ -77,9 +84,10 @@ def _credited(message: Mt910) -> int:
 
 
 def _remark(message: Mt910) -> str:
-    """Field 72 as one line (slashes and the code for the beneficiary are the format's); before it the ordering
-    institution, where it stands for a customer who is not named."""
+    """Field 72 as one line (slashes and the code for the beneficiary are the format's); before it who ordered, where
+    that is no name: a customer's BIC, or the institution that stands for a customer who is not named."""
     told = [line.removeprefix("//").removeprefix("/BNF/") for line in message.narrative]
-    if message.customer is None and message.institution is not None:
-        told.insert(0, message.institution.name)
+    orders = message.customer or message.institution
+    if orders is not None and (orders is message.institution or not orders.name):
+        told.insert(0, orders.text)
     return " ".join(told)
