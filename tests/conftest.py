@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -24,6 +25,15 @@ def golden() -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8")
 
     return check
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A folder that all processes of this test run share, for what is made once (see `tests.safety.scenario_runs`)."""
+    if not hasattr(config, "workerinput"):
+        folder = TemporaryDirectory(prefix="nostro-tests-")
+        os.environ["NOSTRO_TEST_RUNS"] = folder.name
+        config.add_cleanup(folder.cleanup)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -2,10 +2,10 @@
 
 The deposits have the mix of `normal_day` (gaps.md B-45): half by bank-securities transfer at Airstar, CMB and CMBC,
 half by transfer to the twelve banks that give statements; the withdrawals go to Airstar and CMB. Codec ``messages``,
-nobody reads the events. Storage alone: the statements of a tenth of such a day, recorded with their parameters, are executed
-again in their order on bare `sqlite3` connections to copies of the same databases, once without those that only read
-(the transactions of the transitions) and once all. What a transaction takes there, times the number of transactions of
-the whole day, is compared with what the whole day takes. All are CPU seconds of this process.
+nobody reads the events. Storage alone: the statements of a tenth of such a day, recorded with their parameters, are
+executed again in their order on bare `sqlite3` connections to copies of the same databases, once without those that
+only read (the transactions of the transitions) and once all. What a transaction takes there, times the number of
+transactions of the whole day, is compared with what the whole day takes. All are CPU seconds of this process.
 """
 
 from __future__ import annotations

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
 import time
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,24 +15,7 @@ from scenarios.population import banks_of
 from scenarios.reading import load
 from scenarios.runner import Run
 from scenarios.world import World
-from tests.safety.scenario_runs import SCENARIOS, here
-
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = """
-import json, sys
-from scenarios.runner import run
-print(json.dumps({name: run(name).summary["trace_hash"] for name in sys.argv[1:]}))
-"""
-
-
-@cache
-def elsewhere() -> dict[str, str]:
-    """Scenario -> trace hash, of a process of its own with another order of hashing."""
-    seed = "4711" if os.environ.get("PYTHONHASHSEED") != "4711" else "4712"
-    made = subprocess.run([sys.executable, "-c", PROGRAM, *SCENARIOS], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONHASHSEED": seed}, check=False, timeout=300)
-    assert made.returncode == 0, made.stderr
-    return dict(json.loads(made.stdout))
+from tests.safety.scenario_runs import SCENARIOS, elsewhere, here
 
 
 def test_runs_with_the_sealed_bytes_of_both_socket_banks_are_among_them() -> None:
@@ -52,7 +29,7 @@ def test_runs_with_the_sealed_bytes_of_both_socket_banks_are_among_them() -> Non
 @pytest.mark.req("TWIN-02")
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_another_process_with_another_order_of_hashing_gives_the_same_events(name: str) -> None:
-    assert elsewhere()[name] == here(name).summary["trace_hash"]
+    assert elsewhere(name) == here(name).summary["trace_hash"]
 
 
 def moments(name: str, seed: int | None = None) -> list[tuple[Any, ...]]:
