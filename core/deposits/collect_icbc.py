@@ -8,8 +8,10 @@ Rules, before any code:
   group; it is cleared when the chain holds again, whoever mended it. A list of whole days whose own printed balances
   form a chain, and in which none of our rows is missing, replaces our balances: the bank has the last word.
 * Routing (A-64): the flows of one group feed matching, production's by default. After five minutes without a successful
-  production pull, and a canary pull since, canary's do, until production recovers. An entry is known by ICBC's serial,
-  so none is taken twice. A ghost feeds nothing until people have looked at it.
+  production pull, and a canary pull since, canary's do, until production recovers. An entry is known by ICBC's serial
+  (`Book.reference`), so none is taken twice. A ghost feeds nothing until people have looked at it.
+* A payment that a group does not take, though the bank's own words prove it, is told at once (ICBC-07); that is cleared
+  when somebody has taken it or the bank shows it no more.
 * Three failed pulls in a row raise ICBC-02; a canary more than ten minutes behind ICBC-03, below five nothing is said.
 * A record that is no statement of the account (unreadable, in another currency, of another time) is told as ICBC-06,
   once, with what the bank said; the others are taken.
@@ -30,9 +32,21 @@ from core.clock import MS_PER_DAY, MS_PER_S, hkt_date, hkt_midnight_ms
 from core.deposits.collection import StatementRoom
 from core.deposits.icbc_escalation import JOB as ESCALATE
 from core.deposits.icbc_escalation import IcbcAlerts, Incident
-from core.deposits.icbc_flows import Book, Break, Compared, Row, breaks_of, compared, ghosts_among, is_whole, suggested
+from core.deposits.icbc_flows import (
+    Book,
+    Break,
+    Compared,
+    Row,
+    breaks_of,
+    compared,
+    ghosts_among,
+    is_whole,
+    other_payer,
+    other_payment,
+    suggested,
+)
 from core.deposits.statement_dates import StatementDates
-from core.deposits.statements import Flow, months_between
+from core.deposits.statements import VOID, Flow, months_between
 from core.errors import BankFault, CallFailed, OutcomeUnknown
 from core.money import show
 from core.statement import Entry
@@ -62,10 +76,19 @@ class Group:
         return max(self.pulled_ms, self.excused_ms)
 
 
+class _New(NamedTuple):
+    """A record to be kept: what matching knows it by, the deleted row in its place, whether it is used."""
+
+    record: Told
+    bank_ref: str
+    old: Row | None
+    used: int
+
+
 class _Plan(NamedTuple):
     """What of a list is to be kept."""
 
-    new: list[tuple[Told, Row | None, int]]  # the record, the deleted row in its place, whether it is used
+    new: list[_New]
     held: dict[str, None]  # serials of ghosts
     reprinted: list[tuple[Row, int]]
     begin: str  # serial of the row before the first new one
@@ -85,6 +108,7 @@ class IcbcCollector:
                        for name, exchange in zip(GROUPS, lines, strict=True)}
         self.route = PROD
         self.open: dict[tuple[str, str], Break] = {}  # (group, account) -> the break that was told
+        self.odd: dict[str, Told] = {}  # "group:account:serial" -> a payment that was told as not taken
         self._told: dict[tuple[str, str], None] = {}  # (group, serial) of duplicates that were told
         self._refused: dict[str, None] = {}  # key of what was told as refused
         self._dates = StatementDates(settings)
@@ -200,28 +224,31 @@ class IcbcCollector:
         if not records:
             return 0
         plan = await self._plan(group, account, sorted(records), whole_days)
+        if whole_days:
+            await self._withdrawn(group.name, account, records)
         if not plan.new and not plan.reprinted:
             return 0
         now = self.now_ms()
 
         async def also(tx: Transaction) -> None:
-            for record, old, used in plan.new:
-                await self.book.keep(tx, group.name, account, record, now, old)
+            for record, bank_ref, old, used in plan.new:
+                await self.book.keep(tx, group.name, account, record, bank_ref, now, old)
                 if used:
-                    await self.book.use(tx, account, record.serial, 1, now)
+                    await self.book.use(tx, account, bank_ref, 1, now)
             for row, balance in plan.reprinted:
                 await self.book.print_balance(tx, row, balance, now)
 
-        entries = [entry_of(account, record) for record, _, _ in plan.new
-                   if group.name == self.route and record.serial not in plan.held]
+        entries = [entry_of(account, one.record, one.bank_ref) for one in plan.new
+                   if group.name == self.route and one.record.serial not in plan.held]
         await self.room.statements.take(BANK, entries, f"line {group.name}", also)
         middle = plan.reprinted or (group.name, account) in self.open
         await self.verify(group.name, account, "" if middle else plan.begin)
+        await self.review(account)
         return len(plan.new)
 
     async def _plan(self, group: Group, account: str, records: Sequence[Told], whole_days: bool) -> _Plan:
         """What of a list is new, in the order of serials."""
-        new: list[tuple[Told, Row | None, int]] = []
+        new: list[_New] = []
         known: list[tuple[Row, Told]] = []
         held: dict[str, None] = {}
         before = await self.book.preceding(group.name, account, records[0].serial)
@@ -231,7 +258,7 @@ class IcbcCollector:
             old = await self.book.with_serial(group.name, account, record.serial)
             if old is not None and old.deleted_at is None:
                 known.append((old, record))
-                self._same(group, old, record)
+                await self._same(group, old, record)
             elif record.serial in fresh:
                 if fresh[record.serial] != record:
                     self._duplicate(group, account, record, record.serial)
@@ -239,20 +266,28 @@ class IcbcCollector:
                 continue  # we deleted it, and the bank shows it still
             elif (twin := await self.book.twin_of(group.name, account, record)) is not None:
                 self._duplicate(group, account, record, twin.serial)
+                two = balance is not None and balance + record.credit - record.debit == record.balance
+                if two or other_payer(record, twin.told):
+                    await self._odd(group.name, account, record, f"as serial {twin.serial}, and another payment by its "
+                                    f"{'balance' if two else 'payer'}: not taken; likely type 3")
             else:
                 fresh[record.serial] = record
                 if record.balance == balance:
                     held[record.serial] = None
-                new.append((record, old, await self._is_used(account, record)))
+                bank_ref = await self.book.reference(account, record)
+                new.append(_New(record, bank_ref, old, await self._is_used(account, record, bank_ref)))
                 await self._say_late(group, account, record)
             balance = record.balance
         reprinted = await self._reprinted(group, account, records, known) if whole_days else []
         return _Plan(new, held, reprinted, begin)
 
-    def _same(self, group: Group, old: Row, record: Told) -> None:
+    async def _same(self, group: Group, old: Row, record: Told) -> None:
         """The bank tells a serial again: it should be the same statement."""
         if old.told._replace(balance=record.balance) != record:
             self._duplicate(group, old.our_account, record, old.serial)
+        if other_payment(old.told, record):
+            await self._odd(group.name, old.our_account, record, f"in place of {show(_amount(old.told), old.ccy)} of "
+                            f"{old.name or 'somebody'}: not taken; likely type 1")
 
     async def _reprinted(
         self, group: Group, account: str, records: Sequence[Told], known: Sequence[tuple[Row, Told]]
@@ -268,11 +303,14 @@ class IcbcCollector:
         whole = is_whole(records, first.close_balance if first else None)
         return changed if whole and not missing else []
 
-    async def _is_used(self, account: str, record: Told) -> int:
+    async def _is_used(self, account: str, record: Told, bank_ref: str) -> int:
         """Whether the statement was used in matching before this group heard of it."""
-        months = months_between(record.time_ms - MS_PER_DAY, record.time_ms + MS_PER_DAY)
-        flow = await self.room.statements.by_reference(BANK, account, record.serial, months)
+        flow = await self._flow(account, record, bank_ref)
         return flow.is_used if flow is not None else 0
+
+    async def _flow(self, account: str, record: Told, bank_ref: str) -> Flow | None:
+        months = months_between(record.time_ms - MS_PER_DAY, record.time_ms + MS_PER_DAY)
+        return await self.room.statements.by_reference(BANK, account, bank_ref, months)
 
     async def _used(self, tx: Questions, flow: Flow) -> None:
         await self.book.use(tx, flow.our_account, flow.bank_ref, flow.is_used, self.now_ms())
@@ -298,9 +336,45 @@ class IcbcCollector:
         """Give matching what the routed group has kept and nobody has taken yet."""
         chain = await self.book.chain(self.route, account, self.window_ms())
         ghosts = ghosts_among(chain, await self.book.anchors(self.route, account))
-        entries = [entry_of(account, row.told) for row in chain if row.id not in ghosts]
+        entries = [entry_of(account, row.told, row.bank_ref) for row in chain if row.id not in ghosts]
         taken = await self.room.statements.take(BANK, entries, f"routed {self.route}")
         return taken.accepted
+
+    # Payments that the bank proves and nobody has taken (ICBC-07)
+
+    async def _odd(self, group: str, account: str, record: Told, why: str) -> None:
+        key = f"{group}:{account}:{record.serial}"
+        if record.credit and key not in self.odd and not await self._is_taken(group, account, record):
+            self.odd[key] = record
+            await self.alerts.raised("ICBC-07", key, f"serial {record.serial}, {show(_amount(record), record.ccy)} of "
+                                                     f"{record.name or 'somebody'}, is told {why}")
+
+    async def _is_taken(self, group: str, account: str, record: Told) -> bool:
+        """Whether a payment has its row in the group, or was credited by emergency or over the other line."""
+        row = await self.book.with_serial(group, account, record.serial)
+        if row is not None and row.deleted_at is None:
+            return not other_payment(row.told, record)
+        flow = await self._flow(account, record, await self.book.reference(account, record))
+        return flow is not None and flow.status != VOID
+
+    async def review(self, account: str) -> None:
+        """Clear what has been taken by now."""
+        for key, record in [*self.odd.items()]:
+            group, of, _ = key.split(":")
+            if of == account and await self._is_taken(group, account, record):
+                await self._settled(key, "it has been taken")
+
+    async def _withdrawn(self, group: str, account: str, records: Sequence[Told]) -> None:
+        """Clear what the bank's list of whole days shows no more."""
+        since = hkt_midnight_ms(hkt_date(min(record.time_ms for record in records)))
+        for key, record in [*self.odd.items()]:
+            gone = not any(one.serial == record.serial and not other_payment(one, record) for one in records)
+            if key == f"{group}:{account}:{record.serial}" and record.time_ms >= since and gone:
+                await self._settled(key, "the bank shows it no more")
+
+    async def _settled(self, key: str, why: str) -> None:
+        del self.odd[key]
+        await self.alerts.cleared("ICBC-07", key, why)
 
     # The chain
 
@@ -328,6 +402,10 @@ class IcbcCollector:
         """Whether what was told is still so: the chain is verified again; a line that has answered since is well."""
         if incident.rule == "ICBC-02":
             return self.groups[incident.alert_key].pulled_ms <= incident.opened_at
+        if incident.rule == "ICBC-07":
+            group, account, _ = incident.alert_key.split(":")
+            await self.review(account)  # after a restart, the first pull has told it again
+            return incident.alert_key in self.odd or not self.groups[group].pulled_ms
         group, _, account = incident.alert_key.rpartition(":")
         return any([await self.verify(one, account) is not None for one in ((group,) if group else GROUPS)])
 
@@ -412,8 +490,11 @@ class IcbcCollector:
         self.log(CANARY, f"canary lag, sync delay {lag_s:.0f} s")
 
 
-def entry_of(account: str, record: Told) -> Entry:
-    """A record in the platform's words; ICBC's serial is its reference."""
-    amount = record.credit or record.debit
-    return Entry(BANK, account, record.serial, record.ccy, amount, "C" if record.credit else "D", record.time_ms,
+def _amount(record: Told) -> int:
+    return record.credit or record.debit
+
+
+def entry_of(account: str, record: Told, bank_ref: str) -> Entry:
+    """A record in the platform's words; ``bank_ref``: its serial, or what it is known by in its place."""
+    return Entry(BANK, account, bank_ref, record.ccy, _amount(record), "C" if record.credit else "D", record.time_ms,
                  record.serial, record.balance, record.name, record.account, record.remark)

@@ -6,7 +6,13 @@ Rules (tasks-and-monitoring.md §4; gaps.md B-21), before any code:
 * *Ghost*: the balance after is the balance before although money moved (type 4).
 * *Twin*: same time, amount and remark as a row that was there before, another serial: the group cannot tell whether it
   is one payment or two (type 3), and does not keep it. Rows that come in one answer are told apart by their serials.
-* A row that the bank deleted keeps its place with ``deleted_at``; the chain passes over it.
+  Where the bank's own words prove two payments (another payer, or balances that have moved twice), it says so at once
+  (ICBC-07), and people credit it; else the chain tells with the next statement.
+* A row that the bank deleted keeps its place with ``deleted_at``; the chain passes over it. Where the bank gives its
+  serial to another payment, that takes its place, and is another entry for matching: ``serial#2``, ``serial#3`` …
+  (``bank_ref``), the same in both groups. What stands under a serial in either group is never told twice.
+* A serial that stands and is told again with another amount, side or payer is another payment: the one we have is gone
+  at the bank (ICBC-07, type 1).
 * Where a person has set a row's balance, the chain begins anew at it: what is missing before it is accounted for.
 """
 
@@ -20,6 +26,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from core.banks.icbc import CANARY, GROUPS, PROD, Told
 from core.clock import hkt_date
+from core.screening.names import fold_name, fold_number
 from core.storage import Database, Questions, Statement
 from core.storage.primary import icbc_bank_flow, icbc_script
 
@@ -42,6 +49,7 @@ class Row(NamedTuple):
     is_used: int
     created_at: int
     deleted_at: int | None
+    bank_ref: str
 
     @property
     def told(self) -> Told:
@@ -71,11 +79,14 @@ AT_TIME = Statement(select(*_COLUMNS).where(*_OF, _T.c.txn_time == bindparam("b_
 PRINT = Statement(update(_T).where(_T.c.id == bindparam("b_id")).values(
     close_balance=bindparam("close_balance"), updated_at=bindparam("updated_at")))
 USE = Statement(update(_T).where(
-    _T.c.our_account == bindparam("b_account"), _T.c.serial == bindparam("b_serial")).values(
+    _T.c.our_account == bindparam("b_account"), _T.c.bank_ref == bindparam("b_ref")).values(
     is_used=bindparam("is_used"), updated_at=bindparam("updated_at")))
 SET_BALANCES = Statement(select(icbc_script.c.serials, icbc_script.c.balance).where(
     icbc_script.c.kind == "BALANCE", icbc_script.c.line_group == bindparam("b_group"),
     icbc_script.c.our_account == bindparam("b_account")).order_by(icbc_script.c.id))
+REFUNDED = Statement(select(icbc_script.c.serials).where(
+    icbc_script.c.kind == "REFUND", icbc_script.c.result == "DONE",
+    icbc_script.c.our_account == bindparam("account")).order_by(icbc_script.c.id))
 NEW_SCRIPT = Statement(insert(icbc_script).values({name: bindparam(name) for name in (
     "kind", "line_group", "our_account", "balance", "ccy", "serials", "result", "operator", "remark", "script",
     "created_at")}))
@@ -94,6 +105,8 @@ class Break(NamedTuple):
         return self.row.close_balance == self.expected - self.row.credit + self.row.debit
 
 
+_AGAIN: Final = "#"
+"""Between a serial, which is digits, and the number of a payment that came under it again."""
 Anchors = Mapping[str, int]
 """Serial -> the balance that a person has set for it."""
 _NO_ANCHORS: Final[Anchors] = {}
@@ -167,6 +180,36 @@ def shifts_of(chain: Sequence[Row], gone: Sequence[Row]) -> list[Shift]:
 
 def _amount(row: Row) -> int:
     return row.credit - row.debit
+
+
+# --- which payment it is ----------------------------------------------------------------------------------------
+
+
+def other_payer(one: Told, other: Told) -> bool:
+    """Whether both say who paid, and it is not the same."""
+    names = fold_name(one.name), fold_name(other.name)
+    numbers = fold_number(one.account), fold_number(other.account)
+    return (all(names) and names[0] != names[1]) or (all(numbers) and numbers[0] != numbers[1])
+
+
+def other_payment(one: Told, other: Told) -> bool:
+    """Whether two records of one serial cannot be the same payment."""
+    return (one.credit, one.debit) != (other.credit, other.debit) or other_payer(one, other)
+
+
+def _generation(bank_ref: str) -> int:
+    return int(bank_ref.partition(_AGAIN)[2] or 1)
+
+
+def next_reference(serial: str, rows: Iterable[Row]) -> str:
+    """What another payment under a serial is known by, given those that were there before."""
+    last = max((_generation(row.bank_ref) for row in rows), default=0)
+    return f"{serial}{_AGAIN}{last + 1}" if last else serial
+
+
+def serial_of(bank_ref: str) -> str:
+    """The bank's own serial in a reference."""
+    return bank_ref.partition(_AGAIN)[0]
 
 
 # --- the comparison ---------------------------------------------------------------------------------------------
@@ -272,6 +315,20 @@ class Book:
         row = await self.db.first(WITH_SERIAL, _of(group, account, b_serial=serial))
         return Row(*row) if row else None
 
+    async def under(self, account: str, serial: str) -> list[Row]:
+        """What either group has under a serial, what stands first."""
+        rows = [row for group in GROUPS if (row := await self.with_serial(group, account, serial)) is not None]
+        return sorted(rows, key=lambda row: row.deleted_at is not None)
+
+    async def reference(self, account: str, record: Told) -> str:
+        """What a record is known by in matching: as the row that stands under its serial, or that told the very same;
+        else as another payment under the serial."""
+        rows = await self.under(account, record.serial)
+        for row in rows:
+            if row.deleted_at is None or row.told._replace(balance=record.balance) == record:
+                return row.bank_ref
+        return next_reference(record.serial, rows)
+
     async def twin_of(self, group: str, account: str, record: Told) -> Row | None:
         """A live row of the same time, amount and remark under another serial."""
         for found in await self.db.all(AT_TIME, _of(group, account, b_time=record.time_ms)):
@@ -281,13 +338,15 @@ class Book:
                 return row
         return None
 
-    async def keep(self, tx: Questions, group: str, account: str, record: Told, now: int, old: Row | None) -> None:
+    async def keep(
+        self, tx: Questions, group: str, account: str, record: Told, bank_ref: str, now: int, old: Row | None
+    ) -> None:
         """Insert a record; or, where the bank gives a deleted row's serial to something else, put it in its place."""
         values: dict[str, Any] = {
             "line_group": group, "our_account": account, "serial": record.serial, "txn_time": record.time_ms,
             "ccy": record.ccy, "credit": record.credit, "debit": record.debit, "close_balance": record.balance,
             "remark": record.remark, "name": record.name, "account": record.account, "is_used": 0, "created_at": now,
-            "deleted_at": None, "updated_at": now}
+            "deleted_at": None, "bank_ref": bank_ref, "updated_at": now}
         if old is None:
             await tx.execute(NEW, values)
         else:
@@ -297,9 +356,9 @@ class Book:
         """Take over a balance that the bank prints now."""
         await tx.execute(PRINT, {"b_id": row.id, "close_balance": balance, "updated_at": now})
 
-    async def use(self, tx: Questions, account: str, serial: str, used: int, now: int) -> None:
+    async def use(self, tx: Questions, account: str, bank_ref: str, used: int, now: int) -> None:
         """Mark a statement as used in matching, or free again, in both groups."""
-        await tx.execute(USE, {"b_account": account, "b_serial": serial, "is_used": used, "updated_at": now})
+        await tx.execute(USE, {"b_account": account, "b_ref": bank_ref, "is_used": used, "updated_at": now})
 
 
 def _of(group: str, account: str, **more: Any) -> dict[str, Any]:

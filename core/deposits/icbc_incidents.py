@@ -5,9 +5,10 @@ Rules (tasks-and-monitoring.md §4.4; gaps.md B-21), before any code:
 * Every change of ``icbc_bank_flow`` is SQL that is written down first and carried out as it is written, in one
   transaction with the record of it (``icbc_script``).
 * The alert handling script (type 1) asks the bank, each group over its own line. What it kept and the bank has no more
-  was refunded, unless it was never in the chain (a ghost: type 4). It needs a later statement in both groups; without
-  one it stalls (type 2) and changes nothing.
-* Balances that were printed while the refunded statement stood are corrected, in a group that never heard of it too.
+  was refunded, unless it was never in the chain (a ghost: type 4); so was what the bank shows as another payment now.
+  It needs a later statement in both groups; without one it stalls (type 2) and changes nothing.
+* Balances that were printed while the refunded statement stood are corrected, in a group that never heard of it too,
+  and also those that came only after the script had run.
 * A refunded statement that matching used opens a refund record (A-29) and undoes what may be undone by a machine; one
   that it did not is VOID.
 * A statement that was used is never deleted as a ghost, nor one that the bank still shows.
@@ -27,7 +28,17 @@ from core.alerts import raise_alert
 from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Listed
 from core.clock import MS_PER_DAY
 from core.deposits.collect_icbc import IcbcCollector, entry_of
-from core.deposits.icbc_flows import NEW_SCRIPT, Row, Shift, ghosts_among, shifts_of
+from core.deposits.icbc_flows import (
+    NEW_SCRIPT,
+    REFUNDED,
+    Row,
+    Shift,
+    ghosts_among,
+    next_reference,
+    other_payment,
+    serial_of,
+    shifts_of,
+)
 from core.deposits.matching.links import was_released
 from core.deposits.statements import STRUCK, VOID, Flow, months_between
 from core.domain import Role
@@ -86,9 +97,11 @@ class IcbcIncidents:
         listed = await self.at_the_bank(group, account)
         if unknown := [one for one in listed.refused if not one.serial]:
             raise BankFault(f"{group}: what is gone cannot be told: {unknown[0].reason}")
-        told = {one.serial for one in listed.records} | {one.serial for one in listed.refused}
+        unread = {one.serial for one in listed.refused}
+        told = {record.serial: record for record in listed.records}
         rows = await self._book.since(group, account, self._collector.window_ms())
-        return [row for row in rows if row.deleted_at is None and row.serial not in told]
+        return [row for row in rows if row.deleted_at is None and row.serial not in unread and (
+            row.serial not in told or other_payment(row.told, told[row.serial]))]
 
     # Type 1: the alert handling script
 
@@ -106,16 +119,16 @@ class IcbcIncidents:
         except (OutcomeUnknown, BankFault) as fault:
             return await self._stalled(account, by, f"the bank's statement is not to be had: {fault}")
         serials = tuple(sorted({row.serial for rows in gone.values() for row in rows}))
-        if not serials:
-            return self._said(by, account, Handled(NOTHING, "the bank has deleted nothing that stood in a chain"))
-        for group in GROUPS:
+        for group in GROUPS if serials else ():
             last = await self._book.last(group, account)
             if last is None or last.serial <= serials[-1]:
                 await self._db.execute(NEW_SCRIPT, self._script("REFUND", account, serials, by, "", "") | {
                     "result": "STALLED"})
                 return await self._stalled(account, by, f"{group} has no statement after {serials[-1]}")
-        rows = [row for group in GROUPS for row in gone[group]]
+        rows = [row for group in GROUPS for row in (*gone[group], *await self._refunded_before(group, account))]
         statements = [one for group in GROUPS for one in await self._corrections(group, account, gone[group], rows)]
+        if not statements:
+            return self._said(by, account, Handled(NOTHING, "the bank has deleted nothing that stood in a chain"))
         try:
             script = await self._carry_out("REFUND", account, serials, by, "", statements)
         except _Moved as moved:
@@ -123,7 +136,8 @@ class IcbcIncidents:
         broken = [group for group in GROUPS if await self._collector.verify(group, account) is not None]
         if not broken:
             await self._collector.alerts.cleared("ICBC-04", account, "the script has run")
-        detail = f"refunded: {', '.join(serials)}" + (f"; still broken: {', '.join(broken)}" if broken else "")
+        detail = f"refunded: {', '.join(serials)}" if serials else "balances printed before a refund, and told after it"
+        detail += f"; still broken: {', '.join(broken)}" if broken else ""
         return self._said(by, account, Handled(UNRESOLVED if broken else DONE, detail, serials, script))
 
     async def _refunded(self, group: str, account: str) -> list[Row]:
@@ -132,12 +146,20 @@ class IcbcIncidents:
         ghosts = ghosts_among(chain, await self._book.anchors(group, account))
         return [row for row in await self._gone(group, account) if row.id not in ghosts]
 
+    async def _refunded_before(self, group: str, account: str) -> list[Row]:
+        """What earlier scripts have found refunded, as far as its place is not another payment's by now."""
+        scripts = await self._db.all(REFUNDED, {"account": account})
+        serials = {serial for (line,) in scripts for serial in line.split()}
+        rows = await self._book.since(group, account, self._collector.window_ms())
+        return [row for row in rows if row.deleted_at is not None and row.serial in serials]
+
     async def _corrections(
         self, group: str, account: str, own: Sequence[Row], refunded: Sequence[Row]
     ) -> list[Update]:
         """The SQL for one group: what was refunded goes, and what was printed with it is corrected."""
         chain, now = await self._book.chain(group, account, self._collector.window_ms()), self._collector.now_ms()
-        return [*(_deleted(row, now) for row in own), *(_shifted(shift, now) for shift in shifts_of(chain, refunded))]
+        shifts = shifts_of(chain, refunded) if refunded else []
+        return [*(_deleted(row, now) for row in own), *(_shifted(shift, now) for shift in shifts)]
 
     async def _stalled(self, account: str, by: Actor, why: str) -> Handled:
         self._collector.log(CANARY, f"REFUND_SCRIPT_STALLED: {why}")
@@ -213,33 +235,36 @@ class IcbcIncidents:
     async def emergency_credit(self, entry: Entry, by: Actor, remark: str) -> Flow | Refusal:
         """Make a statement entry that the line did not bring (types 3 and 5); ``bank_ref`` is ICBC's serial.
 
-        Where a group has the serial, amount, currency and side must be its."""
+        Where a statement stands under the serial, amount, currency and side must be its; one that was deleted is not
+        credited again."""
         refused = self._may("emergency_credit", by, remark)
         if refused is not None:
             return refused
-        entry = entry._replace(bank=BANK, dr_cr="C", seq_no=entry.bank_ref, remark=entry.remark or remark.strip(),
+        serial = serial_of(entry.bank_ref)
+        entry = entry._replace(bank=BANK, dr_cr="C", seq_no=serial, remark=entry.remark or remark.strip(),
                                raw=remark.strip())
         if not entry.bank_ref or entry.amount <= 0 or self._collector.accounts.get(entry.our_account) != entry.ccy:
             return Refusal(Code.INVALID_PARAM, "an emergency credit needs serial, amount, and our account and currency")
-        for group in GROUPS:
-            row = await self._book.with_serial(group, entry.our_account, entry.bank_ref)
-            if row is not None and entry_of(row.our_account, row.told)[3:6] != entry[3:6]:
-                return Refusal(Code.INVALID_PARAM, f"{group} has {entry.bank_ref} with another amount or currency")
+        rows = await self._book.under(entry.our_account, serial)
+        alike = [row for row in rows if entry_of(row.our_account, row.told, row.bank_ref)[3:6] == entry[3:6]]
+        for row in rows:
+            if row.deleted_at is None and row not in alike:
+                return Refusal(Code.INVALID_PARAM, f"{row.line_group} has {serial} with another amount or currency")
+        entry = entry._replace(bank_ref=alike[0].bank_ref if alike else next_reference(serial, rows))
         taken = await self._statements.take(BANK, [entry], "emergency", emergency=True)
         flow = await self._flow(entry.our_account, entry.bank_ref, entry.credit_time)
         assert flow is not None, entry
         if not taken.accepted:
             return Refusal(Code.DUPLICATE, f"{entry.bank_ref} is statement F{flow.id} already")
+        await self._collector.review(entry.our_account)
         self._staff(by, "emergency_credit", f"F{flow.id}",
                     f"{show(flow.amount, flow.ccy)}, serial {flow.bank_ref}: {remark.strip()}")
         return flow
 
     async def evidence(self, account: str, serial: str) -> Entry | None:
         """What either group knows of a serial, to be credited by emergency."""
-        for group in GROUPS:
-            row = await self._book.with_serial(group, account, serial)
-            if row is not None:
-                return entry_of(account, row.told)
+        for row in await self._book.under(account, serial):
+            return entry_of(account, row.told, row.bank_ref)
         return None
 
     # Writing
@@ -287,10 +312,8 @@ class IcbcIncidents:
             self._trace, "ICBC-05", f"F{flow.id}", f"{show(flow.amount, flow.ccy)} given back by the bank"))
 
     async def _flow_of(self, account: str, serial: str) -> Flow | None:
-        for group in GROUPS:
-            row = await self._book.with_serial(group, account, serial)
-            if row is not None:
-                return await self._flow(account, serial, row.txn_time)
+        for row in await self._book.under(account, serial):
+            return await self._flow(account, row.bank_ref, row.txn_time)
         return None
 
     async def _flow(self, account: str, serial: str, credit_ms: int) -> Flow | None:

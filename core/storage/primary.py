@@ -714,7 +714,8 @@ class AcctTrdRecord(PrimaryTable, table=True):
 
 
 class IcbcBankFlow(PrimaryTable, table=True):
-    """ICBC's raw entries, production and canary side by side (gaps.md B-21)."""
+    """ICBC's raw entries, production and canary side by side (gaps.md B-21). ``bank_ref``: by what matching knows the
+    statement: its serial, with a number behind it where the bank has given the serial of a deleted one again."""
 
     __tablename__ = "icbc_bank_flow"
     __table_args__ = (
@@ -739,6 +740,7 @@ class IcbcBankFlow(PrimaryTable, table=True):
     created_at: int = moment()
     updated_at: int = moment()
     deleted_at: int | None = nullable(moment())
+    bank_ref: str = text(64)
 
 
 class CollectCursor(PrimaryTable, table=True):
@@ -780,6 +782,7 @@ class BochkS16Record(PrimaryTable, table=True):
         one_of("dr_cr", ("C", "D")),
         UniqueConstraint("our_account", "reference", "txn_time"),
         Index(None, "state"),
+        Index(None, "flow_id"),
     )
     id: int | None = key()
     our_account: str = text(34)

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from icbc_world import FRONTLINE, HKD, ON_DUTY, SUPERVISOR, TECH, IcbcWorld, icbc_world
 from sqlalchemy import select, update
@@ -428,6 +428,7 @@ STEPS = st.lists(st.one_of(
 
 
 @settings(max_examples=20, deadline=None)
+@example([("pay", 1), ("pay", 1), ("wait", 180), ("pay", 1), ("refund", 0), ("script", 0)])  # told after the script
 @given(STEPS)
 def test_whatever_is_paid_and_refunded_the_script_ends_with_the_banks_statement(steps: list[tuple[str, int]]) -> None:
     """Both groups end with whole chains, the bank's balance, and entries for exactly what the bank still shows. What is

@@ -102,7 +102,6 @@ def tell(story: Callable[[Case], Awaitable[Any]], **more: Any) -> Any:
     return play(told, cards=("airstar", "icbc"), statements=("icbc",), **more)
 
 
-@pytest.mark.req("ICBC-INC-11")
 @pytest.mark.parametrize("killed", [False, True])
 def test_before_the_credit_the_application_is_refunded_and_the_customer_told(killed: bool) -> None:
     """Also if the core dies right after the script: what is to follow is queued with it."""

@@ -1,0 +1,259 @@
+"""Which payment a serial is: one that the bank gives twice, and two that look alike (gaps.md B-21)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from icbc_world import HKD, ON_DUTY, SUPERVISOR, IcbcWorld, icbc_world
+
+from core.banks.icbc import CANARY, PROD, Told
+from core.deposits.icbc_flows import other_payer, other_payment
+from core.deposits.icbc_incidents import Handled
+from core.deposits.statements import NEW, VOID
+from core.errors import Code, Refusal
+from emulators.receiving import Line
+
+WIRES = ("messages", "full")
+
+
+def put(world: IcbcWorld, line: Line) -> None:
+    """The bank gives a serial to this line; balances behind it are printed anew."""
+    world.bank._lines[line.seq] = line
+    ordered, before = dict(sorted(world.bank._lines.items())), 0
+    for seq, one in ordered.items():
+        before += one.amount if one.credit else -one.amount
+        ordered[seq] = dataclasses.replace(one, balance=before)
+    world.bank._lines = ordered
+
+
+def refunded(world: IcbcWorld) -> Line:
+    """a pays and is refunded, the script has run: the line whose serial is free again."""
+    line = world.pay("a", 100_000)
+    world.pass_s(300)
+    world.pay("b", 50_000)
+    world.pass_s(300)
+    world.bank.refund(line.reference)
+    world.pass_s(30)
+    world.pay("c", 70_000)
+    world.pass_s(600)
+    script(world, line)
+    return line
+
+
+def script(world: IcbcWorld, line: Line) -> None:
+    done = world.run(world.incidents.run_script(HKD, ON_DUTY))
+    assert isinstance(done, Handled) and (done.result, done.serials) == ("DONE", (line.reference,))
+
+
+def again(world: IcbcWorld, line: Line, customer: str = "c", amount: int = 30_000) -> Line:
+    """The serial is given to a payment of somebody else."""
+    new = dataclasses.replace(line, amount=amount, payer_name=f"CHAN {customer.upper()}",
+                              payer_account=f"6222{customer}", booked_ms=world.clock.now_ms() - 1_000)
+    assert world.bank.book.move(world.bank.book.account(customer, "HKD"), world.bank._broker["HKD"], amount)
+    put(world, new)
+    return new
+
+
+def under(world: IcbcWorld, line: Line) -> list[tuple[str, int, str, int]]:
+    """(reference, amount, name, status) of what matching knows under a serial."""
+    return [(flow.bank_ref, flow.amount, flow.en_name, flow.status) for flow in world.flows()
+            if flow.seq_no == line.reference]
+
+
+def next_day(world: IcbcWorld, day: int = 13) -> None:
+    world.until(f"2026-03-{day} 07:00")
+
+
+# --- a serial given again ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_serial_given_again_after_a_refund_is_another_entry_once(wire: str) -> None:
+    with icbc_world(wire=wire) as world:
+        line = refunded(world)
+        first = (line.reference, 100_000, "CHAN A", VOID)
+        assert under(world, line) == [first]
+        again(world, line)
+        next_day(world)
+        both = [first, (f"{line.reference}#2", 30_000, "CHAN C", NEW)]
+        assert under(world, line) == both
+        for group in (PROD, CANARY):
+            [row] = [row for row in world.rows(group) if row.serial == line.reference]
+            assert (row.bank_ref, row.credit, row.deleted_at) == (f"{line.reference}#2", 30_000, None)
+        world.run(world.restart_core())
+        world.pass_s(600)
+        next_day(world, 14)
+        assert under(world, line) == both, "a pull of whole days brings it again, and another core asks for all"
+        entry = world.run(world.incidents.evidence(HKD, line.reference))
+        refused = world.run(world.incidents.emergency_credit(entry, SUPERVISOR, "once more"))
+        assert isinstance(refused, Refusal) and refused.code is Code.DUPLICATE and under(world, line) == both
+
+
+def test_a_serial_given_three_times_is_three_entries() -> None:
+    with icbc_world() as world:
+        line = refunded(world)
+        second = again(world, line)
+        next_day(world)
+        world.bank.refund(second.reference)
+        world.pass_s(300)
+        world.pay("b", 10)
+        world.pass_s(300)
+        script(world, line)
+        again(world, line, "b", 20_000)
+        next_day(world, 14)
+        assert [(ref.removeprefix(line.reference), status) for ref, _, _, status in under(world, line)] == [
+            ("", VOID), ("#2", VOID), ("#3", NEW)]
+        world.run(world.collector.pull_yesterday())
+        assert len(under(world, line)) == 3
+
+
+def test_use_is_marked_at_the_payment_that_was_used() -> None:
+    with icbc_world() as world:
+        line = refunded(world)
+        again(world, line)
+        next_day(world)
+        world.use(f"{line.reference}#2")
+        used = {group: [row.is_used for row in world.rows(group) if row.serial == line.reference]
+                for group in (PROD, CANARY)}
+        assert used == {PROD: [1], CANARY: [1]}
+        world.use(line.reference, status=VOID, is_used=1)  # the one that was refunded says nothing of it
+        world.use(line.reference, status=VOID, is_used=0)
+        assert [row.is_used for row in world.rows(PROD) if row.serial == line.reference] == [1]
+
+
+def test_a_group_that_never_heard_of_the_first_payment_knows_the_second_by_the_same_name() -> None:
+    with icbc_world() as world:
+        world.pay("b", 50)
+        world.pass_s(300)
+        world.bank.fault("line_down", message="line2", for_s=900)
+        line = world.pay("a", 100_000)
+        world.pass_s(120)
+        world.bank.refund(line.reference)
+        world.pay("b", 60)
+        world.pass_s(1_200)
+        script(world, line)
+        again(world, line)
+        next_day(world)
+        rows = [row for group in (PROD, CANARY) for row in world.rows(group) if row.serial == line.reference]
+        assert [row.bank_ref for row in rows] == [f"{line.reference}#2"] * 2
+        world.bank.fault("line_down", message="line1")
+        world.pass_s(800)
+        assert world.collector.route == CANARY and len(under(world, line)) == 2, "not once more over the other group"
+
+
+def test_what_is_credited_by_emergency_before_the_line_tells_it_is_known() -> None:
+    with icbc_world() as world:
+        line = refunded(world)
+        new = again(world, line)
+        entry = world.run(world.incidents.evidence(HKD, line.reference))
+        gone = world.run(world.incidents.emergency_credit(entry, SUPERVISOR, "the one that was refunded"))
+        assert isinstance(gone, Refusal) and gone.code is Code.DUPLICATE
+        flow = world.run(world.incidents.emergency_credit(entry._replace(
+            amount=new.amount, en_name="CHAN C", payer_acct="6222c", credit_time=new.booked_ms), SUPERVISOR, "letter"))
+        assert not isinstance(flow, Refusal) and (flow.bank_ref, flow.emergency) == (f"{line.reference}#2", 1)
+        next_day(world)
+        assert [ref for ref, *_ in under(world, line)] == [line.reference, f"{line.reference}#2"]
+
+
+def test_a_serial_given_again_before_the_script_ran_is_told_and_found_by_it() -> None:
+    with icbc_world() as world:
+        line = world.pay("a", 100_000)
+        world.pass_s(300)
+        world.pay("b", 50_000)
+        world.pass_s(300)
+        world.bank.refund(line.reference)
+        again(world, line)
+        next_day(world)
+        assert world.open_alerts("ICBC-07") == {f"{group}:{HKD}:{line.reference}" for group in (PROD, CANARY)}
+        assert "likely type 1" in world.details("ICBC-07")[0]
+        assert under(world, line) == [(line.reference, 100_000, "CHAN A", NEW)]
+        script(world, line)
+        next_day(world, 14)
+        assert under(world, line) == [(line.reference, 100_000, "CHAN A", VOID),
+                                      (f"{line.reference}#2", 30_000, "CHAN C", NEW)]
+        assert world.open_alerts("ICBC-07") == set()
+
+
+# --- two that look alike ----------------------------------------------------------------------------------------
+
+
+def alike(world: IcbcWorld, other: str = "b") -> tuple[Line, Line]:
+    """Two payments of one second, amount and (no) remark; the second is shown one pull later. Nothing follows them."""
+    world.pay("c", 50)
+    world.pass_s(300)
+    one, two = (world.bank.transfer(who, "HKD", 100_000, remark="") for who in ("a", other))
+    hidden = world.bank._lines.pop(two.seq)
+    world.pass_s(70)
+    world.bank._lines[two.seq] = hidden
+    world.pass_s(70)
+    return one, two
+
+
+@pytest.mark.req("ICBC-INC-3")
+@pytest.mark.parametrize("other", ["a", "b"])
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_payment_that_is_proven_and_not_taken_is_told_at_once(wire: str, other: str) -> None:
+    """By another payer, or by the balances alone; no other statement has to come for it."""
+    with icbc_world(wire=wire) as world:
+        _, two = alike(world, other)
+        key = f"{PROD}:{HKD}:{two.reference}"
+        assert world.alerts("ICBC-07") == [key] and "likely type 3" in world.details("ICBC-07")[0]
+        assert len(world.said("duplicate flow", PROD)) == 1 and world.open_alerts() == set()
+        assert two.reference not in world.references()
+        world.pass_s(480)
+        assert world.open_alerts("ICBC-07") == {key}, "once, and only production"
+        entry = world.run(world.incidents.evidence(HKD, two.reference))
+        assert entry is not None
+        flow = world.run(world.incidents.emergency_credit(entry, SUPERVISOR, "two payments"))
+        assert not isinstance(flow, Refusal) and flow.bank_ref == two.reference
+        assert world.open_alerts("ICBC-07") == set()
+        next_day(world)
+        assert world.alerts("ICBC-07") == [key] and world.references().count(two.reference) == 1
+
+
+def test_after_a_restart_it_is_told_again_until_somebody_takes_it() -> None:
+    with icbc_world() as world:
+        _, two = alike(world)
+        world.run(world.restart_core())
+        world.pass_s(120)
+        assert world.alerts("ICBC-07") == [f"{PROD}:{HKD}:{two.reference}"] * 2
+        world.run(world.incidents.emergency_credit(
+            world.run(world.incidents.evidence(HKD, two.reference)), SUPERVISOR, "two payments"))
+        world.run(world.restart_core())
+        world.pass_s(120)
+        assert len(world.alerts("ICBC-07")) == 2 and world.open_alerts("ICBC-07") == set()
+
+
+def test_what_the_bank_shows_no_more_needs_nobody() -> None:
+    with icbc_world() as world:
+        _, two = alike(world)
+        world.bank._lines.pop(two.seq)
+        world.until("2026-03-13 00:31")
+        assert len(world.alerts("ICBC-07")) == 1 and world.open_alerts("ICBC-07") == set()
+
+
+def test_the_same_statement_under_another_serial_proves_nothing() -> None:
+    with icbc_world() as world:
+        one = world.pay("a", 100_000)
+        world.pass_s(70)
+        copy = world.pay("a", 100_000)
+        world.bank._lines[copy.seq] = dataclasses.replace(copy, booked_ms=one.booked_ms, balance=one.balance)
+        world.pass_s(70)
+        assert len(world.said("duplicate flow", PROD)) == 1
+        assert world.alerts("ICBC-07") == [] and copy.reference not in world.references()
+
+
+TOLD = Told("1", 5, "HKD", 100, 0, 900, "rent", "CHAN Tai-Man", "6222 1")
+
+
+@pytest.mark.parametrize(("changed", "payer", "payment"), [
+    ({}, False, False), ({"name": "TAI MAN, CHAN", "account": "62221"}, False, False),
+    ({"name": ""}, False, False), ({"account": ""}, False, False), ({"name": "", "account": "62222"}, True, True),
+    ({"name": "LEE", "account": ""}, True, True), ({"account": "62222"}, True, True), ({"credit": 101}, False, True),
+    ({"credit": 0, "debit": 100}, False, True), ({"remark": "x"}, False, False), ({"balance": 1}, False, False)])
+def test_what_proves_another_payer_or_payment(changed: dict[str, Any], payer: bool, payment: bool) -> None:
+    other = TOLD._replace(**changed)
+    assert (other_payer(TOLD, other), other_payment(TOLD, other)) == (payer, payment)
+    assert (other_payer(other, TOLD), other_payment(other, TOLD)) == (payer, payment)
