@@ -8,7 +8,13 @@
   zeros, is the entry's seq_no without leading zeros, on the same account. The bank may count anew, and the entry may
   come hours after the report: so currency, direction and amount must agree too, and the moment to some minutes; else a
   payment would get the account of another.
-* The entry gets balance and account number, and the name if it has none (BOCHK-S16-02, -03).
+* The entry gets balance and account number, and the name if it has none (BOCHK-S16-02, -03). One record tells of one
+  entry: a record that names another payer than the entry does, or whose entry has a record already, and records of
+  different payers that claim one entry, change nothing and are told (S16-02).
+* A record is known by account, reference and moment. Told again with another payer or movement, it is told (S16-02).
+  What the bank says last counts as long as no harm is done: for a record that has no entry yet, all of it; for one that
+  has, the payer, if the entry is unmatched and has its payer from this very record. Else people decide, and the entry
+  stays as it is. What a report leaves empty takes nothing away.
 * S16-02 tells of a reference that can name no entry at once, and of one that has found none when `uncorrelated_s` have
   passed *and* the statements of its time have been converted: with three conversions a day (A-50) most reports are here
   hours before their statements, and that is no failure.
@@ -16,7 +22,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import and_, bindparam, func, insert, or_, select, update
@@ -25,24 +31,28 @@ from core.alerts import clear_alert, raise_alert
 from core.banks.bochk import BANK, S16File, S16Files
 from core.clock import MS_PER_DAY, MS_PER_S, US_PER_MS, show_time
 from core.deposits.collection import StatementRoom
+from core.deposits.matching.rules import WHOLE, account_kind
 from core.deposits.statement_dates import StatementDates
-from core.deposits.statements import OPEN, Flow, month_at, month_of, months_between
+from core.deposits.statements import ABNORMAL, FIND, OPEN, Flow, month_of, months_between
 from core.errors import OutcomeUnknown
+from core.screening.names import fold_name, fold_number, similarity
 from core.storage import Sharded, Statement, Transaction, bank_month, ensure_flow_table, upsert
+from core.storage.primary import bank_flows, statement_flows
 from core.storage.primary import bochk_s16_file as _F
 from core.storage.primary import bochk_s16_record as _R
-from core.storage.primary import statement_flows
 from core.wire.bochk_s16 import PartialReport, Record, Refused, Report, S16Error, decode, lined, parse_name, seq_of
 
 WAITING, OVERDUE, DONE, REFUSED = "WAITING", "OVERDUE", "DONE", "REFUSED"
 TAKEN: Final = "TAKEN"
+UNMATCHED: Final = (*OPEN, ABNORMAL)
+"""Statuses of an entry that nobody has been credited for, if it is unused."""
 _WINDOW: Final = "bochk_ftp"
 
 NEW_FILE = Statement(upsert(_F, key=("name", "stamp"), update=("state", "records", "reason", "raw")))
 KNOWN_FILES = Statement(select(_F.c.name, _F.c.stamp, _F.c.account, _F.c.state, _F.c.created_at).where(
     _F.c.created_at >= bindparam("since")).order_by(_F.c.created_at))
 NEW_RECORD = Statement(insert(_R))
-KNOWN_RECORD = Statement(select(_R.c.id).where(
+KNOWN_RECORD = Statement(select(*_R.columns).where(
     _R.c.our_account == bindparam("account"), _R.c.reference == bindparam("reference"),
     _R.c.txn_time == bindparam("at")))
 LOOSE = Statement(select(*_R.columns).where(
@@ -52,6 +62,12 @@ LATE = Statement(select(*_R.columns).where(
     .order_by(_R.c.id))
 SETTLE = Statement(update(_R).where(_R.c.id == bindparam("b_id")).values(
     state=bindparam("state"), flow_id=bindparam("flow_id"), updated_at=bindparam("updated_at")))
+OWNER = Statement(select(_R.c.reference).where(
+    _R.c.flow_id == bindparam("flow_id"), _R.c.our_account == bindparam("account"), _R.c.state == DONE).limit(1))
+_TOLD: Final = ("ccy", "amount", "dr_cr", "balance", "name", "account", "remark")
+CORRECT = Statement(update(_R).where(_R.c.id == bindparam("b_id")).values(
+    {name: bindparam(name) for name in (*_TOLD, "updated_at")}))
+RAW_NAME = Statement(select(bank_flows[BANK].c.name).where(bank_flows[BANK].c.id == bindparam("id")))
 BY_SEQ = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(
     t.c.credit_time >= bindparam("since"), t.c.credit_time < bindparam("until"), t.c.bank_type == BANK,
     t.c.our_account == bindparam("account"), t.c.seq_no == bindparam("seq_no")), statement_flows)
@@ -83,6 +99,18 @@ class Loose(NamedTuple):
     updated_at: int
 
 
+def contradiction(flow: Flow, record: Loose, same_name: float) -> str:
+    """How a record names another payer than the entry that it tells of does; "" if it does not. ``same_name``: from
+    which similarity on two names are one."""
+    one, other = fold_name(flow.en_name), fold_name(record.name)
+    if one and other and one != other and similarity(one, other) < same_name:
+        return f"it is {flow.en_name!r}'s, not {record.name!r}'s"
+    ours, told = fold_number(flow.payer_acct), fold_number(record.account)
+    if account_kind(ours) == account_kind(told) == WHOLE and ours != told:
+        return f"it came from {flow.payer_acct}, not from {record.account}"
+    return ""
+
+
 class S16Room:
     """The S16 side of one core's collection from BOCHK."""
 
@@ -91,6 +119,7 @@ class S16Room:
         self._accounts = dict.fromkeys(accounts.values())
         settings = room.settings
         self._rollback: bool = settings["bochk.s16.s14_rollback"]
+        self._same_name: float = settings["match.name_similarity"]
         self._apart_ms = settings["bochk.s16.apart_s"] * MS_PER_S
         self._dates = StatementDates(settings)
         self._tables: dict[int, str] = {}
@@ -206,15 +235,59 @@ class S16Room:
     async def _keep_record(self, tx: Transaction, account: str, record: Record) -> bool:
         """Keep a record once; whether it can never find an entry."""
         known = {"account": account, "reference": record.reference, "at": record.at_ms}
-        if await tx.first(KNOWN_RECORD, known) is not None:
+        told = {"ccy": record.ccy, "amount": record.amount, "dr_cr": record.dr_cr, "balance": record.balance,
+                "name": record.name[:140], "account": record.remitter[:64], "remark": record.remark[:500]}
+        row = await tx.first(KNOWN_RECORD, known)
+        if row is not None:
+            await self._told_again(tx, Loose(*row), told)
             return False
         seq_no, now = seq_of(record.reference), self._now()
         await tx.execute(NEW_RECORD, {
             "our_account": account, "reference": record.reference, "seq_no": seq_no or "", "txn_time": record.at_ms,
-            "ccy": record.ccy, "amount": record.amount, "dr_cr": record.dr_cr, "balance": record.balance,
-            "name": record.name[:140], "account": record.remitter[:64], "remark": record.remark[:500],
-            "state": REFUSED if seq_no is None else WAITING, "flow_id": None, "created_at": now, "updated_at": now})
+            **told, "state": REFUSED if seq_no is None else WAITING, "flow_id": None, "created_at": now,
+            "updated_at": now})
         return seq_no is None
+
+    async def _told_again(self, tx: Transaction, known: Loose, told: dict[str, Any]) -> None:
+        """A report was made anew: what it corrects is told, and taken over where that does no harm."""
+        told = told | {name: told[name] or getattr(known, name) for name in ("name", "account")}
+        to = known._replace(**told)
+        changed = [f"{name} {getattr(known, name)!r} is {told[name]!r} now"
+                   for name in ("ccy", "amount", "dr_cr", "name", "account") if getattr(known, name) != told[name]]
+        if not changed or known.state == REFUSED:
+            return
+        done = f"no entry had it yet: {known.reference} is taken as told now"
+        if known.state == DONE:
+            flow = await self._renamed(tx, known, to)
+            done = f"{flow.bank_ref} is unmatched and has it from now on" if flow is not None else ""
+        if done:
+            await tx.execute(CORRECT, {"b_id": known.id, **told, "updated_at": self._now()})
+        tx.after_commit(lambda: self._say_corrected(to, ", ".join(changed), done))
+
+    async def _renamed(self, tx: Transaction, known: Loose, to: Loose) -> Flow | None:
+        """The entry with the payer that its record names now; None if it keeps the one it has."""
+        assert known.flow_id is not None, known
+        row = await tx.first(FIND[bank_month(BANK, month_of(known.flow_id))], {"b_id": known.flow_id})
+        flow = Flow(*row) if row else None
+        same = (known.ccy, known.amount, known.dr_cr) == (to.ccy, to.amount, to.dr_cr)
+        if flow is None or not same or flow.is_used or flow.status not in UNMATCHED or (
+                flow.payer_acct != known.account):
+            return None
+        raw = await tx.first(RAW_NAME, {"id": flow.raw_id})
+        ours = raw is not None and not raw[0]  # the statement itself named nobody
+        if not ours and contradiction(flow._replace(payer_acct=""), to, self._same_name):
+            return None
+        named = await self._room.statements.change(
+            tx, flow, en_name=to.name if ours else flow.en_name, payer_acct=to.account, balance=to.balance)
+        if named is not None:
+            self._room.statements.publish(tx, named, "S16")
+        return named
+
+    def _say_corrected(self, record: Loose, changed: str, done: str) -> None:
+        self._uncorrelated(record.our_account, record.reference, f"told again otherwise: {changed}"
+                           + ("" if done else "; what was taken stays: people decide"))
+        if done and record.state != OVERDUE:
+            clear_alert(self._room.trace, "S16-02", _key(record), done)
 
     async def _note(self, tx: Transaction, file: S16File, account: str, state: str, records: int, reason: str,
                     content: bytes) -> None:
@@ -230,11 +303,27 @@ class S16Room:
         await self._correlate()
 
     async def _correlate(self) -> None:
+        claims: dict[int, list[tuple[Loose, Flow]]] = {}
         for row in await self._room.db.all(LOOSE, {"since": self._remembered_ms()}):
             record = Loose(*row)
             flow = await self._entry_of(record)
-            if flow is not None and await self._supplement(record, flow) and record.state == OVERDUE:
-                clear_alert(self._room.trace, "S16-02", _key(record), f"it is {flow.bank_ref}")
+            if flow is not None:
+                claims.setdefault(flow.id, []).append((record, flow))
+        for claim in claims.values():
+            payers = dict.fromkeys((record.name, record.account) for record, _ in claim)
+            why = f"{len(claim)} records of different payers tell of it" if len(payers) > 1 else ""
+            for record, flow in claim:
+                await self._settle(record, flow, why)
+
+    async def _settle(self, record: Loose, flow: Flow, why: str) -> None:
+        """Supplement an entry by its record, unless something speaks against it."""
+        owner = await self._room.db.first(OWNER, {"flow_id": flow.id, "account": record.our_account})
+        why = f"it has the record {owner[0]} already" if owner else why or contradiction(flow, record, self._same_name)
+        if why:
+            if record.state == WAITING:
+                await self._overdue(record, f"{flow.bank_ref}: {why}; nothing is taken over")
+        elif await self._supplement(record, flow) and record.state == OVERDUE:
+            clear_alert(self._room.trace, "S16-02", _key(record), f"it is {flow.bank_ref}")
 
     async def _entry_of(self, record: Loose) -> Flow | None:
         """The one entry that the record tells of; None if there is none, or no telling which."""
@@ -296,9 +385,12 @@ class S16Room:
         received = self._now() - self._room.settings["bochk.s16.uncorrelated_s"] * MS_PER_S
         asked = {"received": received, "converted": self._converted_ms}
         for record in (Loose(*row) for row in await self._room.db.all(LATE, asked)):
-            await self._room.db.execute(SETTLE, {
-                "b_id": record.id, "state": OVERDUE, "flow_id": None, "updated_at": self._now()})
-            self._uncorrelated(record.our_account, record.reference, f"no statement of {show_time(record.txn_time)}")
+            await self._overdue(record, f"no statement of {show_time(record.txn_time)}")
+
+    async def _overdue(self, record: Loose, why: str) -> None:
+        await self._room.db.execute(SETTLE, {
+            "b_id": record.id, "state": OVERDUE, "flow_id": None, "updated_at": self._now()})
+        self._uncorrelated(record.our_account, record.reference, why)
 
     def _uncorrelated(self, account: str, reference: str, why: str) -> None:
         raise_alert(self._room.trace, "S16-02", f"{account}:{reference}", why)
@@ -310,19 +402,13 @@ class S16Room:
             if row is None or row[0] or row[1] not in OPEN:
                 del self._nameless[flow_id]
                 clear_alert(self._room.trace, "S16-03", f"F{flow_id}", f"{reference} has a name, or needs none")
-        for month in self._recent():
+        for month in await self._room.statements.open_months(BANK):
             for flow_id, reference, kept in await self._room.db.all(
                     UNNAMED[await self._table(month)], {"before": before}):
                 if flow_id not in self._nameless:
                     self._nameless[flow_id] = reference
                     raise_alert(self._room.trace, "S16-03", f"F{flow_id}",
                                 f"{reference} has no name since {show_time(kept)}")
-
-    def _recent(self) -> Iterator[int]:
-        """This month and the one before."""
-        month = month_at(self._now())
-        yield month - 1 if month % 100 > 1 else month - 89
-        yield month
 
     # Telling
 

@@ -343,7 +343,7 @@ class SpoiltDocuments:
         return status, etree.tostring(root, xml_declaration=True, encoding="UTF-8")
 
 
-@pytest.mark.req("BOCHK-05", "STMT-01")
+@pytest.mark.req("BOCHK-05")
 @pytest.mark.parametrize(("wire", "changed"), [
     *(pytest.param(wire, changed, id=f"{what}-{wire}") for what, changed in SPOILT.items()
       for wire in ("messages", "full")),

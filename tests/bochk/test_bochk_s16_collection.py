@@ -55,10 +55,105 @@ def converted(world: Make, *, named: float, **settings: Any) -> BochkWorld:
 def test_an_entry_with_a_name_gets_balance_and_account_only(world: Make) -> None:
     one = converted(world, named=1.0)
     before = the_flow(one)
-    hand_in(one, record_of(before))
+    hand_in(one, record_of(before, name="Tai-Man, CHAN"))
     assert the_flow(one) == before._replace(balance=77_700, payer_acct="99988800000003")
     assert before.en_name == "CHAN TAI MAN"
     assert one.alerts("S16-02") == []
+
+
+@pytest.mark.req("BOCHK-S16-05")
+def test_a_record_that_names_another_payer_than_the_entry_is_told_and_changes_nothing(world: Make) -> None:
+    one = converted(world, named=1.0)
+    before = the_flow(one)
+    hand_in(one, record_of(before, name="WONG KA YAN"))
+    [alert] = one.alerts("S16-02")
+    assert alert["key"] == f"{HKD}:BE26C000000000001" and "'CHAN TAI MAN''s" in alert["detail"]
+    one.pass_s(8_000)
+    assert len(one.alerts("S16-02")) == 1 and one.alerts("S16-02", "cleared") == []
+    changes_nothing(one, before)
+
+
+@pytest.mark.req("BOCHK-S16-05")
+@pytest.mark.parametrize("named", [0.0, 1.0])
+def test_two_records_of_one_entry_name_nobody(world: Make, named: float) -> None:
+    one = converted(world, named=named)
+    before = the_flow(one)
+    hand_in(one, record_of(before, name="CHAN TAI MAN"),
+            record_of(before, reference="XX99X000000000001", name="WONG KA YAN", remitter="01233300000001"))
+    assert [alert["key"] for alert in one.alerts("S16-02")] == [
+        f"{HKD}:{prefix}000000000001" for prefix in ("BE26C", "XX99X")]
+    one.pass_s(8_000)
+    assert len(one.alerts("S16-02")) == 2
+    changes_nothing(one, before)
+
+
+@pytest.mark.req("BOCHK-S16-05")
+@pytest.mark.parametrize("again", [{"reference": "XX99X000000000001"}, {"at_ms": full_moment_ms("2026-03-12 06:31")}])
+@pytest.mark.parametrize("payer", [{}, {"name": "LEE SIU MING", "remitter": "01244400000002"}])
+def test_an_entry_that_has_its_record_takes_no_other(world: Make, again: dict[str, Any], payer: dict[str, str]) -> None:
+    one = converted(world, named=0.0)
+    flow = the_flow(one)
+    hand_in(one, record_of(flow))
+    settled = the_flow(one)
+    hand_in(one, record_of(flow, **again, **payer), period=6)
+    assert the_flow(one) == settled
+    [alert] = one.alerts("S16-02")
+    assert "has the record BE26C000000000001 already" in alert["detail"]
+
+
+# --- reports made anew --------------------------------------------------------------------------------------------
+
+CORRECTED = {"name": "LEE SIU MING", "remitter": "01244400000002"}
+
+
+@pytest.mark.parametrize("named", [0.0, 1.0])
+def test_a_corrected_payer_is_told_and_taken_over_while_the_entry_is_unmatched(world: Make, named: float) -> None:
+    """The name only where it came from the report: what the statement itself says is no report's to correct."""
+    one = converted(world, named=named)
+    first = {"name": "CHAN TAI MAN", "remitter": "01233300000001"}
+    hand_in(one, record_of(the_flow(one), **first))
+    hand_in(one, record_of(the_flow(one), **(CORRECTED if named == 0.0 else first | {"remitter": "5"})), period=6)
+    assert (the_flow(one).en_name, the_flow(one).payer_acct) == (
+        ("LEE SIU MING", "01244400000002") if named == 0.0 else ("CHAN TAI MAN", "5"))
+    [told], [cleared] = one.alerts("S16-02"), one.alerts("S16-02", "cleared")
+    assert "account '01233300000001' is" in told["detail"] and "from now on" in cleared["detail"]
+    hand_in(one, record_of(the_flow(one), **(CORRECTED if named == 0.0 else first | {"remitter": "5"})), period=7)
+    assert len(one.alerts("S16-02")) == 1, "it is known"
+
+
+@pytest.mark.parametrize("how", [
+    {"used": True}, {"named": 1.0}, {"amount": 100_001}, {"status": CREDITED}, {"dr_cr": "D"}])
+def test_a_correction_that_comes_too_late_or_says_too_much_is_told_only(world: Make, how: dict[str, Any]) -> None:
+    one = converted(world, named=how.get("named", 0.0))
+    hand_in(one, record_of(the_flow(one), name="CHAN TAI MAN", remitter="01233300000001"))
+
+    async def move(**to: int) -> None:
+        async with one.databases.primary.transaction() as tx:
+            assert await one.statements.change(tx, settled, **to) is not None
+
+    settled = the_flow(one)
+    if how.get("used") or how.get("status"):
+        one.run(move(**({"is_used": 1} if how.get("used") else {"status": CREDITED})))
+        settled = the_flow(one)
+    movement = {name: how[name] for name in ("amount", "dr_cr") if name in how}
+    hand_in(one, record_of(settled, **(CORRECTED | movement)), period=6)
+    assert the_flow(one) == settled
+    [told] = one.alerts("S16-02")
+    assert "people decide" in told["detail"] and one.alerts("S16-02", "cleared") == []
+
+
+def test_a_record_that_waits_is_corrected_before_it_finds_its_entry(world: Make) -> None:
+    one = world("2026-03-12 08:05", settings={"sim.bochk.named_share": 0.0})
+    one.bank.fault("s16_missing")
+    line = one.pay(4_000)
+    one.pass_s(1)
+    told = Record("BE26C" + "1".zfill(12), line.booked_ms, "HKD", "C", 4_000, 4_000, "WONG", "01")
+    hand_in(one, told)
+    hand_in(one, told._replace(**CORRECTED), period=6)
+    assert len(one.alerts("S16-02")) == 1 == len(one.alerts("S16-02", "cleared"))
+    one.until("2026-03-12 13:01")
+    assert (the_flow(one).en_name, the_flow(one).payer_acct) == ("LEE SIU MING", "01244400000002")
+    assert len(one.alerts("S16-02")) == 1
 
 
 @pytest.mark.req("BOCHK-S16-03")
@@ -189,15 +284,16 @@ def test_an_entry_already_credited_is_supplemented_as_it_stands(world: Make) -> 
 
     the_flow_of = one.flows()
     one.run(credit())
-    hand_in(one, record_of(the_flow_of[0]))
+    hand_in(one, record_of(the_flow_of[0], name="CHAN TAI MAN"))
     assert (the_flow(one).status, the_flow(one).is_used, the_flow(one).payer_acct) == (CREDITED, 1, "99988800000003")
 
 
 def test_an_empty_account_or_name_takes_nothing_away(world: Make) -> None:
     one = converted(world, named=0.0)
     hand_in(one, record_of(the_flow(one)))
-    hand_in(one, record_of(the_flow(one), name="", remitter="", at_ms=the_flow(one).credit_time + 1_000), period=6)
+    hand_in(one, record_of(the_flow(one), name="", remitter=""), period=6)
     assert (the_flow(one).en_name, the_flow(one).payer_acct) == ("WONG KA YAN", "99988800000003")
+    assert one.alerts("S16-02") == []
 
 
 # --- files ------------------------------------------------------------------------------------------------------
