@@ -7,6 +7,9 @@ Rules:
 
 * An entry is known by account, post date, reference, amount and running balance: together they are its reference
   here, so the same file adds nothing, and two equal wires of one day stay two.
+* Another balance or amount under an account, date, reference and side that is kept is a correction, not one more
+  payment: it is told as refused, and the entry stays, so that its name still finds it. One more payment under them is
+  what comes in a file that shows all those kept again, each as it was.
 * A CSV row stands for itself: the others are taken. A BAI2 file is taken whole or not at all: its totals decide.
 * A name that is there is never replaced; another one for the same entry is told as refused.
 * Frontline uploads; a supervisor may.
@@ -14,6 +17,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
@@ -67,6 +71,14 @@ class Uploaded(NamedTuple):
     refused: tuple[RefusedRecord, ...]
 
 
+_Wire = tuple[str, int, str, str]
+
+
+def _wire(one: Entry | Flow) -> _Wire:
+    """What the bank calls a movement by: account, day, reference, side."""
+    return one.our_account, one.credit_time, one.seq_no, one.dr_cr
+
+
 class EwbLines(NamedTuple):
     """How the files come: ``listen`` is given where to bring them, and gives what ends it. None: by people only."""
 
@@ -83,6 +95,7 @@ class EwbCollector:
         self._accounts = {number: ccy for ccy, number in room.settings["receiving.ewb.accounts"].items()}
         self._dates = StatementDates(room.settings)
         self._days: tuple[int, int] = tuple(room.settings["ewb.supplement_days"])
+        self._one_by_one = asyncio.Lock()  # what is kept stays so between looking and taking
         self._close: Callable[[], None] | None = None
 
     @property
@@ -121,16 +134,40 @@ class EwbCollector:
             rows = ewb_csv.decode(content)
         except CsvError as wrong:
             return Uploaded(CSV, 0, 0, (RefusedRecord(wrong.line, wrong.reason, whole=True),))
-        entries: list[Entry] = []
+        read: list[tuple[int, Entry]] = []
         refused: list[RefusedRecord] = []
         for row in rows:
             told = RefusedRecord(row.line, row.reason) if isinstance(row, BadRow) else self._entry(row)
             if isinstance(told, Entry):
-                entries.append(told)
+                read.append((row.line, told))
             else:
                 refused.append(told)
-        taken = await self._room.statements.take(BANK, entries, CSV)
-        return Uploaded(CSV, taken.accepted, taken.duplicate, tuple(refused))
+        async with self._one_by_one:
+            corrections = await self._corrections(read)
+            taken = await self._room.statements.take(
+                BANK, [entry for line, entry in read if line not in corrections], CSV)
+        refused += corrections.values()
+        return Uploaded(CSV, taken.accepted, taken.duplicate, tuple(sorted(refused)))
+
+    async def _corrections(self, read: Sequence[tuple[int, Entry]]) -> dict[int, RefusedRecord]:
+        """Rows that tell otherwise what is kept, by line."""
+        kept: dict[_Wire, dict[str, Flow]] = {}
+        for at in dict.fromkeys(entry.credit_time for _, entry in read):
+            for flow in await self._room.statements.between(BANK, at, at + 1):
+                kept.setdefault(_wire(flow), {})[flow.bank_ref] = flow
+        told: dict[_Wire, dict[str, None]] = {}
+        for _, entry in read:
+            told.setdefault(_wire(entry), {})[entry.bank_ref] = None
+        found: dict[int, RefusedRecord] = {}
+        for line, entry in read:
+            known = kept.get(_wire(entry), {})
+            missing = [flow for ref, flow in known.items() if ref not in told[_wire(entry)]]
+            if missing and entry.bank_ref not in known:
+                found[line] = RefusedRecord(line, (
+                    f"{entry.seq_no} of that day is kept as {show(missing[0].amount, entry.ccy)} with a balance of "
+                    f"{show(missing[0].balance or 0, entry.ccy)}: ask the bank which holds; a second payment comes in "
+                    "a file that shows both"))
+        return found
 
     def _entry(self, row: Row) -> Entry | RefusedRecord:
         ccy = self._accounts.get(row.account)

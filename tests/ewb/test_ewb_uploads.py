@@ -119,10 +119,56 @@ def test_the_same_csv_twice_adds_nothing():
 @pytest.mark.req("STMT-EWB-01")
 def test_each_part_of_the_key_tells_entries_apart():
     with ewb_world() as world:
-        for content in (csv_of(("F1", 100, 100)), csv_of(("F1", 100, 200)), csv_of(("F1", 101, 200)),
-                        csv_of(("F2", 100, 100)), csv_of(("F1", 100, 100), day=date(2026, 3, 11))):
-            assert world.upload(content) == Uploaded("csv", 1, 0, ())
+        for content, rows in ((csv_of(("F1", 100, 100), ("F1", 100, 200), ("F1", 101, 200)), 3),
+                              (csv_of(("F2", 100, 100)), 1), (csv_of(("F1", 100, 100), day=date(2026, 3, 11)), 1)):
+            assert world.upload(content) == Uploaded("csv", rows, 0, ())
         assert len(world.flows()) == 5
+
+
+@pytest.mark.req("STMT-EWB-01")
+@pytest.mark.parametrize("corrected", [("F1", 100, 200), ("F1", 110, 110), ("F1", 110, 100)])
+def test_a_corrected_row_is_told_and_is_no_further_payment(corrected):
+    with ewb_world() as world:
+        world.upload(csv_of(("F1", 100, 100), ("F2", 200, 300)))
+        before = world.flows()
+        done = world.upload(csv_of(corrected, ("F2", 200, 300), ("F3", 50, 350)))
+        assert isinstance(done, Uploaded) and (done.accepted, done.duplicate) == (1, 1)
+        [refused] = done.refused
+        assert refused.line == 2
+        assert refused.reason.startswith("F1 of that day is kept as 1.00 USD with a balance of 1.00")
+        assert world.flows()[:2] == before and len(world.flows()) == 3
+        assert world.said()[-1] == "csv: 1 accepted, 1 duplicate, 1 refused"
+
+
+@pytest.mark.req("STMT-EWB-02")
+@pytest.mark.parametrize("named_first", [False, True])
+def test_a_corrected_balance_leaves_the_name_its_way(named_first):
+    with ewb_world() as world:
+        report = bai2_of(("F1", 100, "CHAN A"))
+        world.upload(csv_of(("F1", 100, 100)))
+        if named_first:
+            world.upload(report)
+        world.upload(csv_of(("F1", 100, 200)))
+        done = world.upload(report)
+        assert done == Uploaded("bai2", int(not named_first), int(named_first), ())
+        assert [(flow.amount, flow.balance, flow.en_name) for flow in world.flows()] == [(100, 100, "CHAN A")]
+
+
+@pytest.mark.req("STMT-EWB-01")
+def test_one_more_payment_under_a_reference_comes_with_those_that_are_kept():
+    with ewb_world() as world:
+        world.upload(csv_of(("F1", 100, 100)))
+        assert world.upload(csv_of(("F1", 100, 100), ("F1", 100, 200))) == Uploaded("csv", 1, 1, ())
+        done = world.upload(csv_of(("F1", 100, 200), ("F1", 100, 300)))
+        assert isinstance(done, Uploaded) and (done.accepted, done.duplicate, done.refused[0].line) == (0, 1, 3)
+        assert [flow.balance for flow in world.flows()] == [100, 200]
+
+
+def test_a_charge_under_the_reference_of_a_wire_corrects_nothing():
+    with ewb_world() as world:
+        world.upload(csv_of(("F1", 100, 100)))
+        charge = encode([Row(ACCOUNT, DAY, "F1", "WIRE FEE", "D", 15, 85)])
+        assert world.upload(charge) == Uploaded("csv", 1, 0, ())
 
 
 @pytest.mark.req("STMT-EWB-02")
