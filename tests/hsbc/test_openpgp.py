@@ -132,7 +132,6 @@ def test_arbitrary_bytes_are_refused(data: bytes) -> None:
 # --- stock GnuPG -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.req("STMT-04")
 def test_gpg_reads_what_the_bank_writes_and_finds_its_signature_good(gpg: Gpg) -> None:
     gpg.run("--import", given=OURS.secret)
     gpg.run("--import", given=BANK.certificate)

@@ -217,7 +217,6 @@ def test_one_banks_parameters_change_no_other_banks_result(changed: str) -> None
         assert bank != changed or now[0].outcome == AUTO
 
 
-@pytest.mark.req("MATCH-011", "MATCH-012")
 def test_outside_its_window_a_currency_is_held() -> None:
     entries = [flow(1), flow(2, ccy="USD")]
     wishes = [asked(1), asked(2, ccy="USD")]

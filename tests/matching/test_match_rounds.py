@@ -342,7 +342,6 @@ def test_a_bank_without_rules_is_reported_and_left_alone() -> None:
     tell(story, rules={bank: rules for bank, rules in read_rules(Settings()).items() if bank != "dbs"})
 
 
-@pytest.mark.req("ADR-001-1")
 def test_one_bank_that_fails_leaves_the_others() -> None:
     async def story(desk: Desk) -> None:
         ask = desk.accounts.card_holder
