@@ -15,7 +15,8 @@ Rules (A-49, A-58, gaps.md B-15, B-23, B-24, B-44; STMT-10, -11, -13):
   to the cursor it is missing. A known reference with another amount is told, too: the first telling stands.
 * A bank that begins to count anew would have nothing to tell behind our cursor for ever. So each list begins with the
   cursor's own number: if the bank has nothing under it, or a credit that we do not know, that is CREDIT-04, and so is a
-  call with such a number. What the bank shows is taken; the cursor stays, since only people can say where it belongs.
+  call with such a number. What the bank shows is taken; the cursor stays, since only people can say where it belongs,
+  and the alert is cleared only when the bank shows what it had shown.
 * Some failed pulls in a row raise CREDIT-01. In the bank's own maintenance nobody asks.
 * Each bank has a collector of its own; nothing is shared between two.
 """
@@ -81,6 +82,7 @@ class NumberedCollector:
         self._missing = (0, 0)  # (number that is missing, since when)
         self._passed_over: list[range] = []  # numbers that the bank did not tell
         self._counts_anew = False
+        self._as_before: Item | None = None  # what stood under the cursor when it was last looked up
         self._dates = StatementDates(settings)
         self._said: dict[str, None] = {}
         self.cursor = 0
@@ -166,14 +168,17 @@ class NumberedCollector:
             if not told.spoilt:  # which might be it
                 self._say_anew(f"{self.bank} has nothing under {self.cursor} any more, the last number that it told")
             return
+        if told.before == self._as_before:
+            self._say_as_before()
+            return
         async with self._taking:
-            [*entries] = self._readable([told.before])
+            entries = self._readable([told.before])
             known = [entry for entry in entries if await self._is_known(entry)]
             if entries and not known:
                 await self._keep(entries, "pull")
-        if known:
-            self._say_as_before()
-        elif entries:
+        if known and not self._counts_anew:
+            self._as_before = told.before
+        elif entries and not known:
             self._say_anew(f"{entries[0].bank_ref} stands under {self.cursor}, where another was told")
 
     def _say_anew(self, why: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,6 +81,42 @@ def test_push_and_pull_at_the_same_moment_are_one_flow() -> None:
     world = play(story, until=HALF_AN_HOUR, settings={"sim.hsbc.batch.offset_s": 600})
     assert kept(world) == booked(world)
     assert sorted(file["accepted"] for file in files(world, "TAKEN")) == [0, 1]
+
+
+LONG = ["CHAN TAI MAN", "WONG INTERNATIONAL INVESTMENT GROUP HOLDINGS LIMITED", "W" * 60, "A B " * 30,
+        "THE HONG KONG AND MACAU DRAGON BOAT AND CHARITY ASSOCIATION OF THE NEW TERRITORIES NORTH"]
+
+
+@WIRES
+@pytest.mark.req("STMT-05")
+def test_a_payers_name_arrives_whole_however_the_bank_wraps_it(wire: str) -> None:
+    async def story(world: World) -> None:
+        for number, name in enumerate(LONG):
+            world.receive(1_000 + number, name=name)
+
+    world = play(story, wire=wire, until=HALF_AN_HOUR)
+    names = {flow.amount: flow.en_name for flow in world.final_flows}  # type: ignore[attr-defined]
+    assert [names[1_000 + number] for number in range(len(LONG))] == [name.strip() for name in LONG]
+
+
+@WIRES
+@pytest.mark.req("STMT-05")
+@pytest.mark.parametrize("days", [6, 400, -100, -400])
+def test_a_message_of_another_time_is_refused_and_those_beside_it_are_taken(wire: str, days: int) -> None:
+    """A value date misread, or a year: the file is kept for people, with the line and why."""
+    async def story(world: World) -> None:
+        world.bank.fault("push_off")
+        bad = world.receive(7)
+        world.bank._lines[bad.seq] = world.bank._waiting[-1] = replace(bad, booked_ms=bad.booked_ms + days * 86_400_000)
+        world.receive(8)
+
+    world = play(story, wire=wire, until=HALF_AN_HOUR)
+    assert [amount for *_, amount in kept(world)] == [8]
+    [file] = files(world, "QUARANTINED")
+    assert (file["accepted"], file["refused"]) == (1, 1)
+    assert ("days ahead" if days > 0 else "months back") in file["reason"] and ":13D:" in file["reason"]
+    [alert] = world.of_kind("alert")
+    assert alert["rule"] == "HSBC-01" and "line 1" in alert["detail"]
 
 
 @WIRES
