@@ -4,7 +4,7 @@ Rules of the format, before any code:
 
 * Records, one on a line: 01 file header, 02 group header, 03 account, 16 transaction detail, 88 continuation, 49, 98
   and 99 trailers of account, group and file. Fields are separated by commas, a record ends with ``/`` or, where its
-  last field is text, with the line. Spaces that pad a line, and empty lines, are nothing.
+  last field is text, with the line; so may the last of a file. Spaces that pad a line, and empty lines, are nothing.
 * Amounts are whole cents; those of a 16 have no sign. 88 continues the record before it: the fields of a 03, the text
   of a 16. In the text ``ORIG:`` begins the originator's name and ``OBI:`` the remark; a line without either goes on.
   A text with a character that no text may have (`core.wire.text`) costs its transaction, not the file.
@@ -37,6 +37,8 @@ _ACCOUNT = re.compile(r"[A-Za-z0-9-]{1,34}", re.ASCII)
 _REFERENCE = re.compile(r"[ -~]{0,64}", re.ASCII)
 _TAGS = re.compile(f"(?:^|(?<= ))({NAME}|{REMARK})")
 _TEXT: Final = {"88", "16"}
+_OPEN_END: Final = {*_TEXT, "99"}
+"""May end with the line: what says that nothing is missing stands in the last record of a file itself."""
 
 
 class Bai2Error(Exception):
@@ -159,7 +161,7 @@ def _logical(text: str) -> list[_Record]:
         if parts is None or (parts[1] not in _TEXT and refused_in(content)):
             raise Bai2Error(f"{content[:16]!r} is no record", line)
         code, rest = parts[1], parts[2].removesuffix("/")
-        if not content.endswith("/") and code not in _TEXT:
+        if not content.endswith("/") and code not in _OPEN_END:
             raise Bai2Error(f"record {code} does not end with /", line)
         if code != "88":
             found.append(_Record(code, rest.split(","), [], 1, line))
@@ -240,7 +242,8 @@ class _Reading:
         head = self._take("03", 1)
         number = head.fields[0]
         if _ACCOUNT.fullmatch(number) is None:
-            raise Bai2Error(f"account {number[:40]!r}", head.line)
+            raise Bai2Error(f"account {number[:40]!r} is no account number: 1 to 34 letters, digits and hyphens",
+                            head.line)
         summaries = tuple(_summaries(head))
         details: list[Detail] = []
         while self._next_is("16"):
@@ -258,7 +261,7 @@ def _check(trailer: _Record, *told: tuple[str, int]) -> None:
         text = trailer.fields[place]
         form = _COUNT if place else _AMOUNT
         if form.fullmatch(text) is None:
-            raise Bai2Error(f"{what} {text[:20]!r}", trailer.line)
+            raise Bai2Error(f"the {what} {text[:20]!r} is no whole number", trailer.line)
         if int(text) != found:
             raise WrongTotal(f"the {what} is said to be {text}, it is {found}", trailer.line)
 
@@ -286,9 +289,9 @@ def _summaries(head: _Record) -> Iterator[tuple[str, int]]:
     while len(rest) > 1 or rest[:1] not in ([], [""]):
         code, amount, _, *after = [*rest, "", "", ""][:max(4, len(rest))]
         if code and _TYPE.fullmatch(code) is None:
-            raise Bai2Error(f"type code {code[:8]!r}", head.line)
+            raise Bai2Error(f"type code {code[:8]!r} is not three digits", head.line)
         if amount and (not code or _AMOUNT.fullmatch(amount) is None):
-            raise Bai2Error(f"amount {amount[:20]!r}", head.line)
+            raise Bai2Error(f"amount {amount[:20]!r} is no number of whole cents with its type code", head.line)
         if amount:
             yield code, int(amount)
         rest = after[1 + _availability(after, head.line):] if after else []
@@ -303,15 +306,15 @@ def _availability(fields: Sequence[str], line: int) -> int:
         return 3 if kind == "S" else 2
     if kind == "D" and len(fields) > 1 and _COUNT.fullmatch(fields[1]):
         return 1 + 2 * int(fields[1])
-    raise Bai2Error(f"funds type {kind[:8]!r}", line)
+    raise Bai2Error(f"funds type {kind[:8]!r} is none of Z, 0, 1, 2, S, V and D with its number of parts", line)
 
 
 def _detail(record: _Record) -> Detail:
     code, amount = record.fields[:2]
     if _TYPE.fullmatch(code) is None:
-        raise Bai2Error(f"type code {code[:8]!r}", record.line)
+        raise Bai2Error(f"type code {code[:8]!r} is not three digits", record.line)
     if _PLAIN.fullmatch(amount) is None:
-        raise Bai2Error(f"amount {amount[:20]!r}", record.line)
+        raise Bai2Error(f"amount {amount[:20]!r} is no number of whole cents without a sign", record.line)
     rest = record.fields[3 + _availability(record.fields[2:], record.line):]
     bank_ref, customer_ref, *text = [*rest, "", ""] if len(rest) < 2 else rest
     for reference in (bank_ref, customer_ref):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from contextlib import suppress
 from datetime import date
 
@@ -151,6 +152,27 @@ def test_name_and_remark_may_stand_on_one_line():
                           b"16,195,5,Z,R,,ORIG:CHAN TAI MAN OBI:RENT, ORIG:NONE\n49,5,3/\n98,5,1,5/\n99,5,1,7/").groups
     [detail] = group.accounts[0].details
     assert (detail.name, detail.remark) == ("CHAN TAI MAN NONE", "RENT,")
+
+
+def test_the_last_record_may_end_with_the_file_and_no_other_does():
+    """As some banks write it; the totals say that nothing is missing."""
+    end = BAI2.rstrip().removesuffix(b"/")
+    assert bai2.decode(end) == bai2.decode(BAI2)
+    assert foreign.parse_from_string(end.decode()).children
+    with pytest.raises(Bai2Error, match="does not end with /"):
+        bai2.decode(BAI2.replace(b"98,5200000,1,8/", b"98,5200000,1,8"))
+
+
+@pytest.mark.parametrize(("right", "wrong", "why"), [
+    ("03,8600000001,", "03,86 1,", "account '86 1' is no account number: 1 to 34 letters, digits and hyphens"),
+    ("49,5200000,6/", "49,,6/", "the account control total '' is no whole number"),
+    ("16,195,100000,", "16,1x5,100000,", "type code '1x5' is not three digits"),
+    ("16,195,100000,", "16,195,-1,", "amount '-1' is no number of whole cents without a sign"),
+    ("16,195,100000,Z", "16,195,100000,Q", "funds type 'Q' is none of Z, 0, 1, 2, S, V and D")])
+def test_a_refusal_says_what_would_be_right(right, wrong, why):
+    assert right in BAI2.decode()
+    with pytest.raises(Bai2Error, match=re.escape(why)):
+        bai2.decode(BAI2.decode().replace(right, wrong).encode())
 
 
 TRAILERS = [("49,5200000,6/", "49,5200001,6/"), ("49,5200000,6/", "49,5200000,5/"),
