@@ -5,7 +5,7 @@
 from when the entry was known, and only once its matching window has been open: nobody could match it before.
 
 ``ApplyTimeoutReject`` rejects what waited longer than its bank's days, but never an application that an open entry may
-belong to.
+belong to and whose card is still bound.
 """
 
 from __future__ import annotations
@@ -79,6 +79,11 @@ async def close_abnormal(tx: Questions, flow: Flow, reason: str, handler: str, n
     if row is not None:
         await tx.execute(AGAIN, {"b_id": row[0], "reason": reason, "status": CLOSED, "handler": handler, "note": note,
                                  "updated_at": now_ms})
+
+
+async def was_abnormal(db: Questions, flow: Flow) -> bool:
+    """Whether an entry was given to people before it was matched."""
+    return await db.first(KNOWN, {"bank": flow.bank_type, "flow": flow.id}) is not None
 
 
 class AbnormalDeposits:
@@ -184,7 +189,7 @@ class AbnormalDeposits:
         wanted = await self._rounds.wanted() if overdue else {}
         rejected = 0
         for apply in overdue:
-            if apply.id in wanted:
+            if apply.id in wanted and await self._rounds.has_card(apply):  # without it nothing matches (ADR-007)
                 continue
             async with self._db.transaction() as tx:
                 if await self._applications.change(tx, apply, ApplyStatus.REJECTED, reject_reason=TIMEOUT) is not None:

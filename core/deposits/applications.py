@@ -61,7 +61,8 @@ IN_STATUS = Sharded(lambda t: select(*(t.c[name] for name in Apply._fields)).whe
     t.c.status == bindparam("status")).order_by(t.c.id), applys)
 NEW_REFUND = Statement(insert(refund).values({name: bindparam(name) for name in (
     "source", "apply_id", "procedure_id", "flow_id", "ccy", "amount", "state", "created_at", "updated_at")}))
-REFUND_OF = Statement(select(refund.c.id, refund.c.state).where(refund.c.apply_id == bindparam("apply")))
+REFUND_OF = Statement(select(refund.c.id, refund.c.state).where(refund.c.apply_id == bindparam("apply")).order_by(
+    refund.c.id.desc()).limit(1))
 REFUND_STATE = Statement(
     update(refund).where(refund.c.apply_id == bindparam("b_apply"), refund.c.state == bindparam("b_state"))
     .values(state=bindparam("state"), updated_at=bindparam("updated_at")))
@@ -173,7 +174,7 @@ class Applications:
             "created_at": now, "updated_at": now})
 
     async def refund_of(self, apply_id: int) -> str | None:
-        """State of the refund record of an Apply, or None."""
+        """State of the latest refund record of an Apply, or None."""
         row = await self._db.first(REFUND_OF, {"apply": apply_id})
         return row[1] if row else None
 

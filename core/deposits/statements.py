@@ -302,7 +302,7 @@ class Statements:
 
     # Changing
 
-    async def change(self, tx: Questions, flow: Flow, **fields: Any) -> Flow | None:
+    async def change(self, tx: Transaction, flow: Flow, **fields: Any) -> Flow | None:
         """Set status, use, name, account or balance of an entry; None if it has moved since it was read. What is not
         given stays as it is by now: a name that came meanwhile is kept."""
         shard = bank_month(flow.bank_type, month_of(flow.id))
@@ -310,6 +310,8 @@ class Statements:
         if row is None:
             return None
         to = Flow(*row)._replace(**fields)
+        if to.status in OPEN and flow.status not in OPEN:
+            await self._watch(tx, flow.bank_type, month_of(flow.id), self._clock.now_ms())
         count = await tx.execute(CHANGE[shard], {
             "b_id": flow.id, "b_status": flow.status, "b_used": flow.is_used, "status": to.status,
             "is_used": to.is_used, "en_name": to.en_name[:140], "payer_acct": to.payer_acct, "balance": to.balance,

@@ -148,6 +148,22 @@ def test_after_a_reversal_no_application_that_waited_is_credited_before_the_card
     told(story)
 
 
+@pytest.mark.req("ADR-007-2", "JOB-024")
+def test_an_application_whose_card_stays_unbound_is_rejected_by_time() -> None:
+    """The entry that it fits does not keep it: nobody can match the two."""
+    async def story(desk: Desk) -> None:
+        await bound(desk, bank="za")
+        first, waiting = await desk.matched(bank="za"), await desk.applied(bank="za", amount=77_700)
+        await desk.reverse(first)
+        await desk.arrives(bank="za", amount=77_700, name="")
+        await desk.round()
+        await asyncio.sleep(40 * 86_400)
+        assert await desk.rooms.abnormal.reject_overdue() == 1
+        assert (await desk.apply(waiting)).status == ApplyStatus.REJECTED
+
+    told(story)
+
+
 @pytest.mark.req("ADR-007-2")
 def test_a_card_unbound_between_match_and_credit_is_for_people_to_review() -> None:
     async def story(desk: Desk) -> None:

@@ -9,10 +9,11 @@ from sqlalchemy import func, select
 
 from core.clock import MS_PER_DAY
 from core.deposits.statements import ABNORMAL, NEW, Flow, month_of
+from core.errors import Refusal
 from core.statement import Entry
 from core.storage import Statement
 from core.storage.primary import flow_month
-from tests.matching.matching_world import Desk, tell
+from tests.matching.matching_world import FRONTLINE, Desk, tell
 
 MONTHS = Statement(select(flow_month.c.bank_type, flow_month.c.month).order_by(
     flow_month.c.bank_type, flow_month.c.month))
@@ -113,5 +114,37 @@ def test_what_was_rolled_back_leaves_no_month_behind_and_the_next_one_is_remembe
             await desk.statements.take("hsbc", [one], "sftp", dies)
         assert await desk.db.all(Statement(select(func.count()).select_from(flow_month)), {}) == [(0,)]
         assert len(await taken(desk, one)) == 1
+
+    tell(story)
+
+
+@pytest.mark.req("DEP-02")
+@pytest.mark.parametrize("days", [0, 100])
+def test_a_match_that_is_taken_back_leaves_an_entry_of_the_peoples_with_them(days: int) -> None:
+    async def story(desk: Desk) -> None:
+        [flow] = await taken(desk, entry(desk, days))
+        await asyncio.sleep(26 * HOUR_S)
+        assert await desk.rooms.abnormal.detect() == 1 and await desk.statements.open("hsbc") == []
+        apply = await desk.applied()
+        assert not isinstance(await desk.by_hand(await desk.flow(flow), apply), Refusal)
+        assert await desk.rooms.abnormal.listed() == []
+        assert not isinstance(await desk.rooms.manual.unmatch("u1", apply.id, FRONTLINE), Refusal)
+        assert [(one.flow_id, one.status) for one in await desk.rooms.abnormal.listed()] == [(flow.id, "OPEN")]
+        back = await desk.flow(flow)
+        assert (back.status, back.is_used) == (ABNORMAL, 0) and await desk.round() == "", "no machine matches it"
+        assert not isinstance(await desk.by_hand(back, apply, "q2"), Refusal)
+
+    tell(story)
+
+
+@pytest.mark.req("DEP-02")
+def test_a_match_that_is_taken_back_in_a_month_that_was_done_with_is_seen_again() -> None:
+    async def story(desk: Desk) -> None:
+        [flow] = await taken(desk, entry(desk, 100))
+        apply = await desk.applied()
+        assert not isinstance(await desk.by_hand(flow, apply), Refusal)
+        assert await desk.statements.open("hsbc") == [] and await desk.statements.open_months("hsbc") == []
+        assert not isinstance(await desk.rooms.manual.unmatch("u1", apply.id, FRONTLINE), Refusal)
+        assert [(one.id, one.status) for one in await desk.statements.open("hsbc")] == [(flow.id, NEW)]
 
     tell(story)

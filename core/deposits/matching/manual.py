@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import bindparam, insert, select
 
 from core.clock import MS_PER_DAY, MS_PER_S, Clock
-from core.deposits.abnormal import close_abnormal
+from core.deposits.abnormal import UNMATCHED, close_abnormal, note_abnormal, was_abnormal
 from core.deposits.applications import Applications, Apply
 from core.deposits.matching.engine import Candidate, dimensions, explain, rank
 from core.deposits.matching.links import ASSISTED, MANUAL, Links, Match
 from core.deposits.matching.rounds import Rounds, credit_of
 from core.deposits.matching.rules import CURRENCY
-from core.deposits.statements import ABNORMAL, OPEN, Flow, Statements, month_of
+from core.deposits.statements import ABNORMAL, NEW, OPEN, Flow, Statements, month_of
 from core.domain import ApplyStatus, Role
 from core.errors import Code, Refusal
 from core.orchestration.records import Actor
@@ -136,10 +136,15 @@ class ManualMatching:
         flow = await self._statements.find(match.bank_type, match.flow_id)
         assert flow is not None, match
 
+        theirs = await was_abnormal(self._db, flow)  # people have it back: no round matches it
+
         async def also(tx: Transaction, of: Match) -> None:
             await self._note(tx, request_id, UNMATCH, of, by, remark)
+            if theirs:
+                await note_abnormal(tx, flow, UNMATCHED, self._clock.now_ms())
 
-        if not await self._links.unmatch(flow, apply, match, deposit, by.id, also=also):
+        if not await self._links.unmatch(flow, apply, match, deposit, by.id, flow_to=ABNORMAL if theirs else NEW,
+                                         also=also):
             return self._refused(_moved(), by, UNMATCH, apply_id)
         self._tell(by, UNMATCH, apply_id, "OK")
         return Done(UNMATCH, match.bank_type, match.flow_id, apply_id, match.id)
