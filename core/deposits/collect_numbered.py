@@ -9,14 +9,18 @@ Rules (A-49, A-58, gaps.md B-15, B-23, B-24, B-44; STMT-10, -11, -13):
 * The bank counts without gaps from 1. The cursor is the number up to which nothing is missing; it is written with the
   entries. Order within a list does not matter, and what comes again is known by its reference.
 * A number that is missing holds the cursor: what follows is taken and asked for again, so that a credit told late is
-  taken when it comes. After ``gap_s`` the bank is taken at its word: the cursor passes, and CREDIT-02 names the number.
+  taken when it comes. After ``gap_s`` the bank is taken at its word: the cursor passes, CREDIT-02 names the number, and
+  it is kept with the cursor that this one may still come, by a call.
 * An item that cannot be an entry (not our account, unreadable, of another time) is told as CREDIT-03, once, with what
   the bank said, and holds nothing up: its number counts. One of which not even the number can be read is told likewise;
-  to the cursor it is missing. A known reference with another amount is told, too: the first telling stands.
+  to the cursor it is missing. A known reference with another amount is told, too: the first telling stands. One whose
+  reference is known is never of another time: people would enter by hand what was credited long ago.
 * A bank that begins to count anew would have nothing to tell behind our cursor for ever. So each list begins with the
-  cursor's own number: if the bank has nothing under it, or a credit that we do not know, that is CREDIT-04, and so is a
-  call with such a number. What the bank shows is taken; the cursor stays, since only people can say where it belongs,
-  and the alert is cleared only when the bank shows what it had shown.
+  cursor's own number: if the bank has nothing under it, or a credit that we do not know, that is CREDIT-04. What the
+  bank shows is taken; the cursor stays, since only people can say where it belongs, and the alert is cleared only when
+  the bank shows what it had shown. What that was is kept with the cursor: a refused item is not told again.
+* A call with a number that was told, and a credit that we do not know, is CREDIT-04 of its own. No list says that it
+  is over: only people do.
 * Some failed pulls in a row raise CREDIT-01. In the bank's own maintenance nobody asks.
 * Each bank has a collector of its own; nothing is shared between two.
 """
@@ -46,6 +50,8 @@ from core.wire.fps import Credit
 from core.wire.text import digest, shown
 
 CURSOR: Final = "number"
+UNDER: Final = "under"  # cursor: what stood under that number (`_mark`)
+PASSED_OVER: Final = "passed over "  # and a number -> the last of those from it on that the bank did not tell
 OTHER_BANK_PULL: Final = "OtherBankPull"
 CREDIT_PULLS: Final = {"cgb": "CgbCreditPull", "scb": "ScbCreditPull", "citi": "CitiCreditPull"}
 WEBHOOK: Final = "webhook"
@@ -80,9 +86,10 @@ class NumberedCollector:
         self._taking = asyncio.Lock()
         self._failed = 0
         self._missing = (0, 0)  # (number that is missing, since when)
-        self._passed_over: list[range] = []  # numbers that the bank did not tell
+        self._passed_over: dict[int, int] = {}  # numbers that the bank did not tell: first -> last
+        self._under = ""  # the mark of what stood under the cursor
         self._counts_anew = False
-        self._as_before: Item | None = None  # what stood under the cursor when it was last looked up
+        self._called_anew = False
         self._dates = StatementDates(settings)
         self._said: dict[str, None] = {}
         self.cursor = 0
@@ -99,6 +106,9 @@ class NumberedCollector:
     async def start(self, spawn: Callable[[Coroutine[Any, Any, Any]], object]) -> None:  # noqa: ARG002 - nothing runs
         """Read the cursor, then let the bank call."""
         self.cursor = int(await self._cursors.read(CURSOR) or 0)
+        self._under = await self._cursors.read(UNDER) or ""
+        self._passed_over = {int(first): int(last)
+                             for first, last in (await self._cursors.beginning(PASSED_OVER)).items()}
         if self._lines.listen is not None:
             self._close = await self._lines.listen(self.heard)
 
@@ -126,26 +136,36 @@ class NumberedCollector:
 
     async def _take_list(self, items: Sequence[Item]) -> int:
         async with self._taking:
-            cursor = self._passed(items)
-            entries = self._readable(items)
+            cursor, passed_over = self._passed(items)
+            under = next((_mark(item) for item in items if item.number == cursor), self._under)
+            entries = await self._readable(items)
 
             async def also(tx: Transaction) -> None:
                 if cursor != self.cursor:
                     await self._cursors.write(tx, CURSOR, str(cursor))
+                    await self._cursors.write(tx, UNDER, under)
+                for first, last in passed_over.items():
+                    await self._cursors.write(tx, f"{PASSED_OVER}{first}", str(last))
 
             accepted = await self._keep(entries, "pull", also)
-            self.cursor = cursor
+            self._passed_over |= passed_over
+            if cursor != self.cursor:
+                self.cursor = cursor
+                self._under = "" if self._counts_anew else under  # by its new count it shows nothing that it had shown
         return accepted
 
-    def _passed(self, items: Sequence[Item]) -> int:
-        """The number up to which nothing is missing any more, or has been missing for long enough."""
-        cursor = self.cursor
+    def _passed(self, items: Sequence[Item]) -> tuple[int, dict[int, int]]:
+        """The number up to which nothing is missing any more, or has been missing for long enough, and which those
+        are: first -> last."""
+        cursor, passed_over = self.cursor, dict[int, int]()
         for number in sorted({item.number for item in items}):
-            if number > cursor + 1 and not self._given_up(cursor + 1, number):
-                return cursor
+            if number > cursor + 1:
+                if not self._given_up(cursor + 1, number):
+                    return cursor, passed_over
+                passed_over[cursor + 1] = number - 1
             cursor = max(cursor, number)
         self._missing = (0, 0)
-        return cursor
+        return cursor, passed_over
 
     def _given_up(self, missing: int, then: int) -> bool:
         now = self._room.clock.now_ms()
@@ -153,7 +173,6 @@ class NumberedCollector:
             self._missing = (missing, now)
         if now - self._missing[1] < self._gap_ms:
             return False
-        self._passed_over.append(range(missing, then))
         raise_alert(self._room.trace, "CREDIT-02", f"{self.bank}:{missing}",
                     f"{self.bank} tells no number {missing}" + (f" to {then - 1}" if then - 1 > missing else ""))
         return True
@@ -168,18 +187,18 @@ class NumberedCollector:
             if not told.spoilt:  # which might be it
                 self._say_anew(f"{self.bank} has nothing under {self.cursor} any more, the last number that it told")
             return
-        if told.before == self._as_before:
+        if _mark(told.before) == self._under:
             self._say_as_before()
             return
         async with self._taking:
-            entries = self._readable([told.before])
-            known = [entry for entry in entries if await self._is_known(entry)]
-            if entries and not known:
-                await self._keep(entries, "pull")
-        if known and not self._counts_anew:
-            self._as_before = told.before
-        elif entries and not known:
-            self._say_anew(f"{entries[0].bank_ref} stands under {self.cursor}, where another was told")
+            entries = await self._readable([told.before])
+            unknown = [entry for entry in entries if not await self._is_known(entry)]
+            if unknown:
+                await self._keep(unknown, "pull")
+        if entries and not unknown and not self._under and not self._counts_anew:
+            self._under = _mark(told.before)  # the cursor is older than the marks
+        if unknown:
+            self._say_anew(f"{unknown[0].bank_ref} stands under {self.cursor}, where another was told")
 
     def _say_anew(self, why: str) -> None:
         if not self._counts_anew:
@@ -203,24 +222,34 @@ class NumberedCollector:
             "bank": self.bank, "message": "credit", "ref": credit.reference, "push_seq": credit.number, "code": 0})
         item = self._source.item_of(credit)
         async with self._taking:
-            entries = self._readable([item])
-            awaited = credit.number > self.cursor or any(credit.number in numbers for numbers in self._passed_over)
-            if not awaited and entries and not await self._is_known(entries[0]):
-                self._say_anew(f"{credit.reference} is told under {credit.number}, and {self.cursor} was told before")
+            entries = await self._readable([item])
+            if entries and not self._is_awaited(credit.number) and not await self._is_known(entries[0]):
+                self._say_called_anew(credit)
             await self._keep(entries, WEBHOOK)
         return True
 
+    def _is_awaited(self, number: int) -> bool:
+        return number > self.cursor or any(first <= number <= last for first, last in self._passed_over.items())
+
+    def _say_called_anew(self, credit: Credit) -> None:
+        if not self._called_anew:
+            self._called_anew = True
+            raise_alert(self._room.trace, "CREDIT-04", f"{self.bank}:call",
+                        f"{credit.reference} is told under {credit.number}, and {self.cursor} was told before")
+
     # Keeping
 
-    def _readable(self, items: Sequence[Item]) -> list[Entry]:
+    async def _readable(self, items: Sequence[Item]) -> list[Entry]:
         found = []
         for item in items:
-            why = item.told if isinstance(item.told, str) else self._dates.wrong(
-                item.told.credit_time, self._room.clock.now_ms())
-            if isinstance(item.told, Entry) and not why:
-                found.append(item.told)
-            else:
+            if isinstance(item.told, str):
+                self._refuse(str(item.number), item.told, item.said)
+                continue
+            why = self._dates.wrong(item.told.credit_time, self._room.clock.now_ms())
+            if why and not await self._is_known(item.told):
                 self._refuse(str(item.number), why, item.said)
+            else:
+                found.append(item.told)
         return found
 
     async def _keep(self, entries: Sequence[Entry], source: str,
@@ -234,9 +263,10 @@ class NumberedCollector:
         """Against what is kept under its reference, or was told before it in the same list."""
         row = await self._room.db.first(KEPT[self.bank], {"account": entry.our_account, "ref": entry.bank_ref})
         first = told.setdefault((entry.our_account, entry.bank_ref), (entry.ccy, entry.amount))
-        if (first if row is None else tuple(row)) != (entry.ccy, entry.amount):
-            self._refuse(entry.bank_ref, f"{entry.bank_ref}: {entry.ccy} {entry.amount}, which is kept otherwise",
-                         entry.raw)
+        ccy, amount = first if row is None else tuple(row)
+        if (ccy, amount) != (entry.ccy, entry.amount):
+            self._refuse(entry.bank_ref, f"{entry.bank_ref}: {entry.ccy} {entry.amount}, but {ccy} {amount} is kept "
+                         "under this reference: do not enter it a second time", entry.raw)
 
     # What is noticed
 
@@ -258,6 +288,13 @@ class NumberedCollector:
         if self._failed >= self._alarm_after:
             clear_alert(self._room.trace, "CREDIT-01", self.bank, "pulled again")
         self._failed = 0
+
+
+def _mark(item: Item) -> str:
+    """What an item is known by: its reference, however the bank writes the rest; if it cannot be read, what was said.
+    """
+    told = item.told
+    return digest(item.said if isinstance(told, str) else f"{told.our_account} {told.bank_ref}")
 
 
 def _credits(bank: str, lines: CreditLines, room: StatementRoom) -> NumberedCollector:

@@ -11,6 +11,7 @@ from core.storage import Database, Questions, Statement, upsert
 from core.storage.primary import collect_cursor as _T
 
 READ: Final = Statement(select(_T.c.value).where(_T.c.bank == bindparam("bank"), _T.c.name == bindparam("name")))
+READ_ALL: Final = Statement(select(_T.c.name, _T.c.value).where(_T.c.bank == bindparam("bank")))
 WRITE: Final = Statement(upsert(_T, key=("bank", "name"), update=("value", "updated_at")))
 
 
@@ -24,6 +25,11 @@ class Cursors:
         """The cursor, or None before it was first written."""
         row = await self._db.first(READ, {"bank": self._bank, "name": name})
         return None if row is None else str(row[0])
+
+    async def beginning(self, prefix: str) -> dict[str, str]:
+        """All cursors whose name begins so: the rest of the name -> the cursor."""
+        rows = await self._db.all(READ_ALL, {"bank": self._bank})
+        return {str(name)[len(prefix):]: str(value) for name, value in rows if str(name).startswith(prefix)}
 
     async def write(self, tx: Questions, name: str, value: str) -> None:
         """Set it, as part of the caller's transaction."""

@@ -292,7 +292,7 @@ def test_a_call_with_a_number_that_was_told_before_is_noticed_and_kept():
         begins_anew(world, "scb")
         line = world.pay("scb", "b")
         world.pass_s(5)
-        assert world.alerts("CREDIT-04") == ["scb"]
+        assert world.alerts("CREDIT-04") == ["scb:call"]
         assert line.reference in world.references("scb")
 
 
@@ -306,17 +306,147 @@ def test_a_call_with_a_number_that_was_waited_for_is_an_ordinary_one():
         assert sorted(world.references("scb")) == sorted((late.reference, line.reference))
 
 
+@pytest.mark.parametrize("earlier", [False, True])
 @pytest.mark.parametrize("bank", [*BANKS, "dbs"])
-def test_a_list_that_comes_back_clears_it(bank):
+def test_a_list_that_comes_back_clears_it(bank, earlier):
     with credits_world(bank, settings=QUICK) as world:
         world.pay(bank)
         world.pass_s(120)
+        if earlier:  # a cursor of a version that did not keep what stood under it
+            world.collectors[bank]._under = ""
+            world.pass_s(30)
         kept = list(world.bank(bank)._items)
         begins_anew(world, bank)
         world.pass_s(60)
         world.bank(bank)._items[:] = kept
         world.pass_s(60)
         assert (world.alerts("CREDIT-04"), world.alerts("CREDIT-04", "cleared")) == ([bank], [bank])
+
+
+def another(world: Any, number: int, **changed: Any) -> Any:
+    """A credit that nobody knows, under a number of SCB's."""
+    item, _ = world.bank("scb")._items[0]
+    return item._replace(number=number, reference="SCB-UNHEARD-OF", **changed)
+
+
+def test_what_a_call_has_shown_is_not_over_because_the_list_is_as_before():
+    with credits_world("scb") as world:
+        world.pay("scb")
+        world.pay("scb", "b")
+        world.pass_s(60)
+        world.run(world.collectors["scb"].heard(another(world, 1)))
+        world.pass_s(60)
+        assert (world.alerts("CREDIT-04"), world.alerts("CREDIT-04", "cleared")) == (["scb:call"], [])
+        assert "SCB-UNHEARD-OF" in world.references("scb")
+
+
+def test_a_call_and_a_list_with_other_numbers_are_told_apart():
+    with credits_world("scb") as world:
+        world.pay("scb")
+        world.pass_s(60)
+        world.run(world.collectors["scb"].heard(another(world, 1)))
+        kept = list(world.bank("scb")._items)
+        begins_anew(world, "scb")
+        world.pass_s(60)
+        world.bank("scb")._items[:] = kept
+        world.pass_s(60)
+        assert world.alerts("CREDIT-04") == ["scb:call", "scb"]
+        assert world.alerts("CREDIT-04", "cleared") == ["scb"]
+
+
+@pytest.mark.parametrize("missing", [1, 3])
+def test_a_number_that_was_given_up_is_waited_for_over_a_restart(missing):
+    with credits_world("scb") as world:
+        world.pay("scb")
+        world.pass_s(60)
+        world.bank("scb").courier = None
+        world.bank("scb").fault("gap", count=missing, late_s=1e6)
+        late = [world.pay("scb") for _ in range(missing)]
+        world.pay("scb", "b")
+        world.pass_s(3_700)
+        assert world.alerts("CREDIT-02") == ["scb:2"]
+        world.restart_core()
+        for item, _ in world.bank("scb")._items[1:-1]:
+            world.run(world.collectors["scb"].heard(item))
+        assert world.alerts("CREDIT-04") == []
+        assert {line.reference for line in late} <= set(world.references("scb"))
+        world.run(world.collectors["scb"].heard(another(world, 1)))
+        assert world.alerts("CREDIT-04") == ["scb:call"], "a number that was told is none that is missing"
+
+
+# --- quiet times --------------------------------------------------------------------------------------------------
+
+
+SELDOM = QUICK | {"jobs.credit_pull.period_s": 43_200, "jobs.other_bank.period_s": 43_200}
+DAYS_90 = 90 * 86_400
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("bank", [*BANKS, *MAILBOXES])
+def test_after_quiet_months_the_last_credit_is_what_it_was(bank, restarts):
+    """It was credited: told as too old, people would enter it once more. And a bank that counts anew is noticed."""
+    with credits_world(bank, settings=SELDOM) as world:
+        old = world.pay(bank)
+        world.pass_s(90_000)
+        assert world.references(bank) == [old.reference]
+        world.pass_s(DAYS_90)
+        if restarts:
+            world.restart_core()
+            world.pass_s(90_000)
+        assert (world.alerts("CREDIT-03"), world.alerts("CREDIT-04")) == ([], [])
+        world.bank(bank).courier = None
+        begins_anew(world, bank)
+        world.pay(bank, "b")
+        world.pass_s(90_000)
+        assert (world.alerts("CREDIT-03"), world.alerts("CREDIT-04")) == ([], [bank])
+
+
+@pytest.mark.parametrize("again", ["called", "listed"])
+def test_a_credit_that_is_kept_is_none_that_came_too_late(again):
+    """Whichever way the bank tells it once more, under its number or another."""
+    with credits_world("scb", settings=SELDOM) as world:
+        old = world.pay("scb")
+        world.pass_s(90_000 + DAYS_90)
+        item, shown_ms = world.bank("scb")._items[0]
+        if again == "called":
+            world.run(world.collectors["scb"].heard(item))
+        else:
+            world.bank("scb")._items.append((item._replace(number=2), shown_ms))
+            world.pass_s(90_000)
+            assert world.collectors["scb"].cursor == 2
+        assert (world.alerts("CREDIT-03"), world.alerts("CREDIT-04")) == ([], [])
+        assert [flow.bank_ref for flow in world.run(world.statements.open("scb"))] == [old.reference]
+
+
+REFUSED = {"too old": -100, "ahead": 6, "not ours": 0, "unreadable": 0}
+
+
+@pytest.mark.parametrize("bank", [*BANKS, "dbs"])
+@pytest.mark.parametrize("how", REFUSED)
+def test_what_was_refused_is_not_told_again_by_a_new_core(bank, how):
+    """People may have entered it by hand meanwhile; nor is it taken later, when its date has come."""
+    with credits_world(bank, wire="full", settings=SELDOM) as world:
+        if how == "not ours" and bank != "dbs":
+            world.bank(bank).fault("stranger", count=1)
+        else:
+            spoil(world, bank, "a", **({"name": "CHAN\x07A"} if not REFUSED[how] else {
+                "time_ms": (world.clock.now_ms() // 1_000 + REFUSED[how] * 86_400) * 1_000}))
+        world.pay(bank)
+        world.pass_s(90_000)
+        assert world.alerts("CREDIT-03") == [f"{bank}:1"] and world.collectors[bank].cursor == 1
+        world.restart_core()
+        world.pass_s(10 * 86_400)
+        assert (world.alerts("CREDIT-03"), world.alerts("CREDIT-04")) == ([f"{bank}:1"], [])
+        assert world.references(bank) == []
+
+
+def test_a_refusal_says_what_is_kept_already():
+    with credits_world("citi") as world:
+        world.bank("citi").fault("changed", customer="b")
+        line = world.pay("citi", "b", 5_000)
+        world.pass_s(60)
+        [detail] = world.details("CREDIT-03")
+        assert f"{line.reference}: HKD 5001, but HKD 5000 is kept under this reference: do not enter it" in detail
 
 
 @pytest.mark.parametrize("bank", [*BANKS, "dbs"])
