@@ -350,12 +350,12 @@ class IcbcCollector:
                                                      f"{record.name or 'somebody'}, is told {why}")
 
     async def _is_taken(self, group: str, account: str, record: Told) -> bool:
-        """Whether a payment has its row in the group, or was credited by emergency or over the other line."""
+        """Whether matching has this payment, over whichever line or by emergency, and no other stands in its place."""
         row = await self.book.with_serial(group, account, record.serial)
-        if row is not None and row.deleted_at is None:
-            return not other_payment(row.told, record)
+        if row is not None and row.deleted_at is None and other_payment(row.told, record):
+            return False
         flow = await self._flow(account, record, await self.book.reference(account, record))
-        return flow is not None and flow.status != VOID
+        return flow is not None and flow.status != VOID and not other_payment(_told(flow), record)
 
     async def review(self, account: str) -> None:
         """Clear what has been taken by now."""
@@ -492,6 +492,13 @@ class IcbcCollector:
 
 def _amount(record: Told) -> int:
     return record.credit or record.debit
+
+
+def _told(flow: Flow) -> Told:
+    """A flow as a line would have told it."""
+    credit, debit = (flow.amount, 0) if flow.dr_cr == "C" else (0, flow.amount)
+    return Told(flow.seq_no, flow.credit_time, flow.ccy, credit, debit, flow.balance or 0, flow.remark, flow.en_name,
+                flow.payer_acct)
 
 
 def entry_of(account: str, record: Told, bank_ref: str) -> Entry:

@@ -10,7 +10,8 @@ Rules (tasks-and-monitoring.md §4; gaps.md B-21), before any code:
   (ICBC-07), and people credit it; else the chain tells with the next statement.
 * A row that the bank deleted keeps its place with ``deleted_at``; the chain passes over it. Where the bank gives its
   serial to another payment, that takes its place, and is another entry for matching: ``serial#2``, ``serial#3`` …
-  (``bank_ref``), the same in both groups. What stands under a serial in either group is never told twice.
+  (``bank_ref``), the same in both groups. What stands under a serial in either group is never told twice; the groups
+  may have another payment each under it, until the script has run.
 * A serial that stands and is told again with another amount, side or payer is another payment: the one we have is gone
   at the bank (ICBC-07, type 1).
 * Where a person has set a row's balance, the chain begins anew at it: what is missing before it is accounted for.
@@ -156,18 +157,17 @@ def shifts_of(chain: Sequence[Row], gone: Sequence[Row]) -> list[Shift]:
 
     ``chain`` is one group's live rows, ``gone`` what was refunded, of whichever group: one that this group never heard
     of is in its balances all the same. A balance that no sum of refunded amounts explains ends the search."""
-    lost = {row.serial: row for row in gone}
-    first = min(lost)
+    lost = {row.bank_ref: row for row in gone}
+    first = min(row.serial for row in gone)
     before = [row.close_balance for row in chain if row.serial < first]
     before += [row.close_balance - _amount(row) for row in chain if row.serial == first and not before]
     if not before:
         return []
     balance = before[-1]
-    there = {row.serial: row for row in chain if row.serial >= first} | lost
+    live = [row for row in chain if row.serial >= first and row.bank_ref not in lost]
     sums, off = {0}, list[tuple[Row, int]]()
-    for serial in sorted(there):
-        row = there[serial]
-        if serial in lost:
+    for row in sorted([*live, *lost.values()], key=lambda row: (row.serial, _generation(row.bank_ref))):
+        if row.bank_ref in lost:
             sums |= {one + _amount(row) for one in sums}
             continue
         balance += _amount(row)
@@ -321,11 +321,12 @@ class Book:
         return sorted(rows, key=lambda row: row.deleted_at is not None)
 
     async def reference(self, account: str, record: Told) -> str:
-        """What a record is known by in matching: as the row that stands under its serial, or that told the very same;
-        else as another payment under the serial."""
+        """What a record is known by in matching: as the row that stands under its serial, unless that is another
+        payment, or as one that told the very same; else as another payment under the serial."""
         rows = await self.under(account, record.serial)
         for row in rows:
-            if row.deleted_at is None or row.told._replace(balance=record.balance) == record:
+            stands = row.deleted_at is None and not other_payment(row.told, record)
+            if stands or row.told._replace(balance=record.balance) == record:
                 return row.bank_ref
         return next_reference(record.serial, rows)
 

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Update, update
 
 from core.alerts import raise_alert
-from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Listed
+from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Listed, Told
 from core.clock import MS_PER_DAY
 from core.deposits.collect_icbc import IcbcCollector, entry_of
 from core.deposits.icbc_flows import (
@@ -130,7 +130,8 @@ class IcbcIncidents:
         if not statements:
             return self._said(by, account, Handled(NOTHING, "the bank has deleted nothing that stood in a chain"))
         try:
-            script = await self._carry_out("REFUND", account, serials, by, "", statements)
+            withdrawn = [row for rows in gone.values() for row in rows]
+            script = await self._carry_out("REFUND", account, serials, by, "", statements, withdrawn=withdrawn)
         except _Moved as moved:
             return Refusal(Code.VERSION_CONFLICT, f"{moved}: run it again")
         broken = [group for group in GROUPS if await self._collector.verify(group, account) is not None]
@@ -198,7 +199,8 @@ class IcbcIncidents:
         statements = [update(table).where(table.c.id == gone[serial].id, table.c.is_used == 0).values(
             deleted_at=now, updated_at=now) for serial in serials]
         try:
-            script = await self._carry_out("GHOST", account, serials, by, remark, statements, group=group)
+            script = await self._carry_out("GHOST", account, serials, by, remark, statements, group=group,
+                                           withdrawn=[gone[serial] for serial in serials])
         except _Moved as moved:
             return Refusal(Code.VERSION_CONFLICT, f"{moved}: look again")
         return await self._mended(by, account, group, tuple(serials), script)
@@ -235,8 +237,8 @@ class IcbcIncidents:
     async def emergency_credit(self, entry: Entry, by: Actor, remark: str) -> Flow | Refusal:
         """Make a statement entry that the line did not bring (types 3 and 5); ``bank_ref`` is ICBC's serial.
 
-        Where a statement stands under the serial, amount, currency and side must be its; one that was deleted is not
-        credited again."""
+        Where statements stand under the serial, it must be one of them by amount, currency, side and payer; one that
+        was deleted is not credited again."""
         refused = self._may("emergency_credit", by, remark)
         if refused is not None:
             return refused
@@ -246,10 +248,12 @@ class IcbcIncidents:
         if not entry.bank_ref or entry.amount <= 0 or self._collector.accounts.get(entry.our_account) != entry.ccy:
             return Refusal(Code.INVALID_PARAM, "an emergency credit needs serial, amount, and our account and currency")
         rows = await self._book.under(entry.our_account, serial)
-        alike = [row for row in rows if entry_of(row.our_account, row.told, row.bank_ref)[3:6] == entry[3:6]]
-        for row in rows:
-            if row.deleted_at is None and row not in alike:
-                return Refusal(Code.INVALID_PARAM, f"{row.line_group} has {serial} with another amount or currency")
+        told = Told(serial, entry.credit_time, entry.ccy, entry.amount, 0, 0, entry.remark, entry.en_name,
+                    entry.payer_acct)
+        alike = [row for row in rows if row.ccy == told.ccy and not other_payment(row.told, told)]
+        if any(row.deleted_at is None for row in rows) and not any(row.deleted_at is None for row in alike):
+            return Refusal(Code.INVALID_PARAM, f"{rows[0].line_group} has {serial} with another amount, currency or "
+                                               "payer: credit what it tells, or run the script first")
         entry = entry._replace(bank_ref=alike[0].bank_ref if alike else next_reference(serial, rows))
         taken = await self._statements.take(BANK, [entry], "emergency", emergency=True)
         flow = await self._flow(entry.our_account, entry.bank_ref, entry.credit_time)
@@ -278,18 +282,20 @@ class IcbcIncidents:
 
     async def _carry_out(
         self, kind: str, account: str, serials: Sequence[str], by: Actor, remark: str, statements: Sequence[Update],
-        *, group: str = "", balance: int | None = None,
+        *, group: str = "", balance: int | None = None, withdrawn: Sequence[Row] = (),
     ) -> str:
-        """Execute the SQL with its record, and what it means for matching, in one transaction; gives the text."""
-        flows = [flow for serial in serials if (flow := await self._flow_of(account, serial)) is not None]
+        """Execute the SQL with its record, and what it means for matching, in one transaction; gives the text.
+        ``withdrawn``: the rows that the bank has no more, by which matching knows them: the other group may have
+        another payment under the same serial."""
+        known = {row.bank_ref: row for row in withdrawn}.values()
+        flows = [flow for row in known if (flow := await self._flow(account, row.bank_ref, row.txn_time)) is not None]
         ready = [Statement(one) for one in statements]
         async with self._db.transaction() as tx:
             for statement in ready:
                 if not await tx.execute(statement, {}):
                     raise _Moved("a statement has changed meanwhile")
-            if kind != "BALANCE":
-                for flow in flows:
-                    await self._withdraw(tx, flow, kind == "REFUND")
+            for flow in flows:
+                await self._withdraw(tx, flow, kind == "REFUND")
             script = _text(ready)
             await tx.execute(NEW_SCRIPT, self._script(kind, account, serials, by, remark, script) | {
                 "line_group": group, "balance": balance})
@@ -311,14 +317,9 @@ class IcbcIncidents:
         tx.after_commit(lambda: raise_alert(
             self._trace, "ICBC-05", f"F{flow.id}", f"{show(flow.amount, flow.ccy)} given back by the bank"))
 
-    async def _flow_of(self, account: str, serial: str) -> Flow | None:
-        for row in await self._book.under(account, serial):
-            return await self._flow(account, row.bank_ref, row.txn_time)
-        return None
-
-    async def _flow(self, account: str, serial: str, credit_ms: int) -> Flow | None:
+    async def _flow(self, account: str, bank_ref: str, credit_ms: int) -> Flow | None:
         months = months_between(credit_ms - MS_PER_DAY, credit_ms + MS_PER_DAY)
-        return await self._statements.by_reference(BANK, account, serial, months)
+        return await self._statements.by_reference(BANK, account, bank_ref, months)
 
     def _script(self, kind: str, account: str, serials: Sequence[str], by: Actor, remark: str,
                 script: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from core.deposits.icbc_flows import other_payer, other_payment
 from core.deposits.icbc_incidents import Handled
 from core.deposits.statements import NEW, VOID
 from core.errors import Code, Refusal
+from core.statement import Entry
 from emulators.receiving import Line
 
 WIRES = ("messages", "full")
@@ -174,6 +175,108 @@ def test_a_serial_given_again_before_the_script_ran_is_told_and_found_by_it() ->
         assert under(world, line) == [(line.reference, 100_000, "CHAN A", VOID),
                                       (f"{line.reference}#2", 30_000, "CHAN C", NEW)]
         assert world.open_alerts("ICBC-07") == set()
+
+
+# --- the groups have another payment each under one serial ------------------------------------------------------
+
+
+def apart(world: IcbcWorld, down: str, amount: int = 30_000) -> Line:
+    """One line is down while a pays and is refunded and c gets the serial: each group has another payment under it."""
+    world.pay("b", 50)
+    world.pass_s(300)
+    world.bank.fault("line_down", message=down, for_s=900)
+    line = world.pay("a", 100_000)
+    world.pass_s(500)
+    world.bank.refund(line.reference)
+    again(world, line, amount=amount)
+    world.pay("b", 60)
+    world.pass_s(1_200)
+    return line
+
+
+def names_under(world: IcbcWorld, line: Line) -> dict[str, list[tuple[str, str]]]:
+    """Group -> (reference without the serial, name) of its live row."""
+    return {group: [(row.bank_ref.removeprefix(line.reference), row.name) for row in world.rows(group)
+                    if row.serial == line.reference] for group in (PROD, CANARY)}
+
+
+APART = pytest.mark.parametrize("down", ["line1", "line2"])
+SAME_OR_NOT = pytest.mark.parametrize("amount", [30_000, 100_000])
+
+
+@APART
+@SAME_OR_NOT
+def test_what_stands_under_a_serial_in_the_other_group_may_be_another_payment(down: str, amount: int) -> None:
+    with icbc_world() as world:
+        line = apart(world, down, amount)
+        later = CANARY if down == "line2" else PROD
+        earlier = PROD if down == "line2" else CANARY
+        assert names_under(world, line) == {earlier: [("", "CHAN A")], later: [("#2", "CHAN C")]}
+        world.use(line.reference)
+        used = {group: [row.is_used for row in world.rows(group) if row.serial == line.reference]
+                for group in (PROD, CANARY)}
+        assert used == {earlier: [1], later: [0]}, "the use of one is not the other's"
+        world.use(line.reference, status=NEW, is_used=0)
+        next_day(world)
+        assert world.open_alerts("ICBC-07") == {f"{earlier}:{HKD}:{line.reference}"}
+        done = world.run(world.incidents.run_script(HKD, ON_DUTY))
+        assert isinstance(done, Handled) and (done.serials, done.result) == (
+            (line.reference,), "DONE" if amount == line.amount else "UNRESOLVED")
+        next_day(world, 14)
+        both = [(line.reference, 100_000, "CHAN A", VOID), (f"{line.reference}#2", amount, "CHAN C", NEW)]
+        assert under(world, line) == both
+        assert names_under(world, line) == {PROD: [("#2", "CHAN C")], CANARY: [("#2", "CHAN C")]}
+        assert world.open_alerts("ICBC-07") == set() == world.open_alerts()
+        assert [row.close_balance for row in world.rows(PROD)] == [row.close_balance for row in world.rows(CANARY)]
+        world.run(world.restart_core())
+        next_day(world, 15)
+        assert under(world, line) == both, "once"
+
+
+@SAME_OR_NOT
+def test_it_stays_told_and_can_be_credited_until_matching_has_it(amount: int) -> None:
+    with icbc_world() as world:
+        line = apart(world, "line2", amount)
+        next_day(world)
+        world.run(world.incidents.run_script(HKD, ON_DUTY))
+        world.run(world.collector.review(HKD))
+        assert world.open_alerts("ICBC-07") == {f"{PROD}:{HKD}:{line.reference}"}, "a row of the canary takes nothing"
+        entry = world.run(world.incidents.evidence(HKD, line.reference))
+        assert (entry.amount, entry.en_name) == (amount, "CHAN C")
+        flow = world.run(world.incidents.emergency_credit(entry, SUPERVISOR, "the line does not tell it"))
+        assert not isinstance(flow, Refusal) and flow.bank_ref == f"{line.reference}#2"
+        assert world.open_alerts("ICBC-07") == set()
+        next_day(world, 14)
+        assert [ref for ref, *_ in under(world, line)] == [line.reference, f"{line.reference}#2"]
+
+
+@APART
+@SAME_OR_NOT
+def test_each_is_credited_as_the_row_that_tells_it(down: str, amount: int) -> None:
+    with icbc_world() as world:
+        line = apart(world, down, amount)
+        first = Entry("icbc", HKD, line.reference, "HKD", 100_000, "C", line.booked_ms, en_name="CHAN A")
+        gone = world.run(world.incidents.emergency_credit(first, SUPERVISOR, "a"))
+        assert isinstance(gone, Refusal) and gone.code is Code.DUPLICATE and line.reference in gone.detail
+        second = world.run(world.incidents.emergency_credit(
+            first._replace(amount=amount, en_name="CHAN C"), SUPERVISOR, "c"))
+        if down == "line1":
+            assert isinstance(second, Refusal) and second.detail.startswith(f"{line.reference}#2 ")
+        else:
+            assert not isinstance(second, Refusal) and second.bank_ref == f"{line.reference}#2"
+        other = world.run(world.incidents.emergency_credit(first._replace(en_name="LEE"), SUPERVISOR, "?"))
+        assert isinstance(other, Refusal) and other.code is Code.INVALID_PARAM and "payer" in other.detail
+        assert [ref for ref, *_ in under(world, line)] == [line.reference, f"{line.reference}#2"]
+
+
+def test_the_other_group_feeds_its_own_payment_when_it_is_its_turn() -> None:
+    with icbc_world() as world:
+        line = apart(world, "line2")
+        world.bank.fault("line_down", message="line1")
+        world.pass_s(800)
+        assert world.collector.route == CANARY
+        assert under(world, line) == [(line.reference, 100_000, "CHAN A", NEW),
+                                      (f"{line.reference}#2", 30_000, "CHAN C", NEW)]
 
 
 # --- two that look alike ----------------------------------------------------------------------------------------
