@@ -63,12 +63,13 @@ class Told(NamedTuple):
 
 class Refused(NamedTuple):
     """A record that is no statement of the account: what it is known by, its serial ("" if that cannot be read), why,
-    and what the bank said."""
+    and what the bank said. ``shape``: time in epoch ms, credit and debit in cents, as far as they can be read."""
 
     key: str
     serial: str
     reason: str
     said: str
+    shape: tuple[int, int, int] | None = None
 
 
 class Listed(NamedTuple):
@@ -128,7 +129,8 @@ class IcbcLine:
             told = [_told(record, query) for record in answer.records]
             found.records.extend(one for one in told if isinstance(one, Told))
             found.refused.extend(one for one in told if isinstance(one, Refused))
-            found.refused.extend(_refused(query.account, one.serial, one.reason, one.said) for one in answer.spoilt)
+            found.refused.extend(_refused(query.account, one.serial, one.reason, one.said)._replace(shape=one.shape)
+                                 for one in answer.spoilt)
             if not answer.next_tag:
                 return found
             if answer.next_tag in tags:

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Update, update
 
 from core.alerts import raise_alert
-from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Listed, Told
+from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Listed, Refused, Told
 from core.clock import MS_PER_DAY
 from core.deposits.collect_icbc import IcbcCollector, entry_of
 from core.deposits.icbc_flows import (
@@ -74,6 +74,15 @@ class _Moved(Exception):
     """A statement was used or changed while it was looked at: nothing is done."""
 
 
+class _Unreadable(Exception):
+    """A record at the bank that could be any of our rows: what is gone cannot be told."""
+
+    def __init__(self, group: str, record: Refused) -> None:
+        super().__init__(f"{group}: {record.reason}; its serial, and time or amounts, cannot be read: it could be any "
+                         "statement; ask the bank what it is, and to tell it anew")
+        self.group, self.record = group, record
+
+
 class IcbcIncidents:
     """The runbook's steps on one collector."""
 
@@ -92,16 +101,18 @@ class IcbcIncidents:
         return await line.history(account, self._collector.accounts[account], since, now)
 
     async def _gone(self, group: str, account: str) -> list[Row]:
-        """Live rows of a group that the bank has no more. One that cannot be read (any more) is there nevertheless;
-        `BankFault` if nobody can say which that is."""
+        """Live rows of a group that the bank has no more. One that cannot be read (any more) is there nevertheless: by
+        its serial, or as any row of its time and amounts; `_Unreadable` if it could be each of them."""
         listed = await self.at_the_bank(group, account)
-        if unknown := [one for one in listed.refused if not one.serial]:
-            raise BankFault(f"{group}: what is gone cannot be told: {unknown[0].reason}")
-        unread = {one.serial for one in listed.refused}
+        nameless = [one for one in listed.refused if not one.serial]
+        if unknown := [one for one in nameless if one.shape is None]:
+            raise _Unreadable(group, unknown[0])
+        unread, shapes = {one.serial for one in listed.refused}, {one.shape for one in nameless}
         told = {record.serial: record for record in listed.records}
         rows = await self._book.since(group, account, self._collector.window_ms())
-        return [row for row in rows if row.deleted_at is None and row.serial not in unread and (
-            row.serial not in told or other_payment(row.told, told[row.serial]))]
+        return [row for row in rows if row.deleted_at is None and row.serial not in unread
+                and (row.txn_time, row.credit, row.debit) not in shapes
+                and (row.serial not in told or other_payment(row.told, told[row.serial]))]
 
     # Type 1: the alert handling script
 
@@ -116,6 +127,8 @@ class IcbcIncidents:
     async def _run_script(self, account: str, by: Actor) -> Handled | Refusal:
         try:
             gone = {group: await self._refunded(group, account) for group in GROUPS}
+        except _Unreadable as unreadable:
+            return self._unread(account, by, unreadable)
         except (OutcomeUnknown, BankFault) as fault:
             return await self._stalled(account, by, f"the bank's statement is not to be had: {fault}")
         serials = tuple(sorted({row.serial for rows in gone.values() for row in rows}))
@@ -168,6 +181,12 @@ class IcbcIncidents:
                                             f"{why}; likely type 2: investigate the canary by hand")
         return self._said(by, account, Handled(STALLED, why))
 
+    def _unread(self, account: str, by: Actor, why: _Unreadable) -> Handled:
+        """No type 2: the canary is well, and by hand nobody could tell either before the bank has."""
+        self._collector.log(why.group, f"REFUND_SCRIPT_STALLED: {why}")
+        raise_alert(self._trace, "ICBC-06", why.record.key, f"{why}; the bank says {why.record.said}")
+        return self._said(by, account, Handled(STALLED, str(why)))
+
     # Types 3, 4, 5
 
     async def delete_ghosts(self, account: str, serials: Sequence[str], by: Actor, remark: str,
@@ -184,6 +203,8 @@ class IcbcIncidents:
     ) -> Handled | Refusal:
         try:
             gone = {row.serial: row for row in await self._gone(group, account)}
+        except _Unreadable as unreadable:
+            return Refusal(Code.ILLEGAL_STATE, str(unreadable))
         except (OutcomeUnknown, BankFault) as fault:
             return Refusal(Code.DEPENDENCY_TIMEOUT, f"the bank's statement is not to be had: {fault}")
         for serial in serials:

@@ -138,11 +138,13 @@ class Record(NamedTuple):
 
 
 class Spoilt(NamedTuple):
-    """A record that cannot be read: its serial ("" if not even that), why, and what the bank said."""
+    """A record that cannot be read: its serial ("" if not even that), why, and what the bank said. ``shape``: time in
+    epoch ms, credit and debit in cents, as far as all three can be read."""
 
     serial: str
     reason: str
     said: str
+    shape: tuple[int, int, int] | None = None
 
 
 class Answer(NamedTuple):
@@ -365,7 +367,20 @@ def _read_record(node: _Node) -> Record | Spoilt:
     except MalformedMessage as wrong:
         serials = [child.text for child in node.children if child.tag == "SerialNo"]
         known = len(serials) == 1 and _SERIAL.fullmatch(serials[0]) is not None
-        return Spoilt(serials[0] if known else "", str(wrong), shown([[one.tag, one.text] for one in node.children]))
+        return Spoilt(serials[0] if known else "", str(wrong), shown([[one.tag, one.text] for one in node.children]),
+                      _shape(node))
+
+
+def _shape(node: _Node) -> tuple[int, int, int] | None:
+    """Time and amounts of a record of which something else cannot be read."""
+    tags = ("Date", "Time", "CreditAmount", "DebitAmount")
+    texts = [child.text for tag in tags for child in node.children if child.tag == tag]
+    if len(texts) != len(tags) or not all(_DIGITS.fullmatch(text) for text in texts):
+        return None
+    try:
+        return _moment(f"{texts[0]}{texts[1]}000"), int(texts[2]), int(texts[3])
+    except MalformedMessage:
+        return None
 
 
 def _record(node: _Node) -> Record:

@@ -268,6 +268,9 @@ def test_a_record_that_cannot_be_read_spoils_no_other(old: bytes, new: bytes, se
         record, record + record.replace(old, new, 1) + record))
     assert told.records == (RECORD, RECORD)
     [spoilt] = told.spoilt
+    assert (spoilt.shape is None) == any(wrong in new for wrong in (b"1000.00", b"-5", b"20260230", b">0930"))
+    if not serial:
+        assert spoilt.shape == (RECORD.time_ms, int(RECORD.credit), int(RECORD.debit))
     assert spoilt.serial == (RECORD.serial if serial else "") and spoilt.reason and "RecipName" in spoilt.said
 
 

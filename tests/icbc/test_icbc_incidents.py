@@ -157,6 +157,48 @@ def test_the_script_stalls_without_the_banks_word() -> None:
         assert world.open_alerts() == BOTH and world.scripts() == []
 
 
+def _unreadable(world: IcbcWorld, **changed: Any) -> None:
+    """The bank tells what c paid under a serial that is none, and what else is changed."""
+    answer = world.bank.answer
+
+    def spoilt(line: str, request: Any) -> Any:
+        told = answer(line, request)
+        return told._replace(records=tuple(
+            record._replace(serial="x", **changed) if record.account == "6222c" else record
+            for record in told.records))
+
+    world.bank.answer = spoilt  # type: ignore[method-assign]
+
+
+@pytest.mark.req("ICBC-INC-1")
+def test_a_record_without_a_serial_keeps_only_the_rows_that_it_could_be() -> None:
+    """It is one of ours by its time and amounts; what is gone beside it is found all the same."""
+    with icbc_world(wire="full") as world:
+        gone = _refunded(world)[0]
+        kept = [serial for serial in world.serials() if serial != gone]
+        _unreadable(world)
+        done = world.run(world.incidents.run_script(HKD, ON_DUTY))
+        assert isinstance(done, Handled) and (done.result, done.serials) == ("DONE", (gone,))
+        assert world.serials() == kept == world.serials(CANARY), "what the bank shows without a serial is not gone"
+        assert world.alerts("ICBC-04") == []
+        refused = world.run(world.incidents.delete_ghosts(HKD, [kept[-1]], SUPERVISOR, "odd"))
+        assert isinstance(refused, Refusal) and "still shows" in refused.detail
+
+
+def test_a_record_that_could_be_any_row_stops_the_script_and_says_what_to_do() -> None:
+    with icbc_world(wire="full") as world:
+        gone = _refunded(world)[0]
+        before = world.rows(PROD), world.rows(CANARY)
+        _unreadable(world, credit="3_000")
+        stalled = world.run(world.incidents.run_script(HKD, ON_DUTY))
+        assert isinstance(stalled, Handled) and stalled.result == "REFUND_SCRIPT_STALLED"
+        refused = world.run(world.incidents.delete_ghosts(HKD, [gone], SUPERVISOR, "odd"))
+        assert isinstance(refused, Refusal) and refused.code is Code.ILLEGAL_STATE
+        for said in (stalled.detail, refused.detail, world.details("ICBC-06")[-1]):
+            assert "ask the bank" in said and "could be any" in said and "canary by hand" not in said
+        assert world.alerts("ICBC-04") == [] and (world.rows(PROD), world.rows(CANARY)) == before
+
+
 # --- type 3 -------------------------------------------------------------------------------------------------------
 
 
