@@ -353,7 +353,7 @@ def test_a_port_in_use_is_refused(tmp_path: Path, option: str) -> None:
 
 
 WRONG_OPTIONS: list[tuple[dict[str, Any], str]] = [
-    ({"bank": "hsbc"}, r"no emulated bank 'hsbc'.*airstar, cmb, cmbc"),
+    ({"bank": "hbsc"}, r"no emulated bank 'hbsc'.*airstar, cmb, cmbc"),
     ({"port": 99_999}, r"99999 is no port"),
     ({"speed": math.inf}, r"--speed"),
     ({"speed": math.nan}, r"--speed"),
