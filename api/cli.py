@@ -186,15 +186,19 @@ def import_statements(
     bank: Annotated[str, typer.Argument(help="hsbc, bochk, ewb, hase, ccba, dbs, za, spd, cgb, scb or citi.")],
     files: Annotated[list[Path], typer.Argument(help="Statement files, or folders of them.", metavar="FILE...")],
     data: Annotated[Path, typer.Option(help="Folder of the databases, made if it is not there.")] = Path("runs/import"),
+    as_of: Annotated[str | None, typer.Option(
+        "--as-of", metavar="YYYY-MM-DD", help="The day on which the files came, by default today.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overlay a setting.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Take statement files into databases: MT910, S16, CSV, BAI2, JSON lines. Exits with 2 if anything was refused."""
-    from api.importing import import_files
+    from api.importing import AsOf, import_files
+    from core.clock import MachineClock
     from core.settings import Settings
     from scenarios.reading import parse_set
 
-    summary = import_files(bank, files, data, dict(parse_set(text, Settings()) for text in set_ or []))
+    summary = import_files(bank, files, data, dict(parse_set(text, Settings()) for text in set_ or []),
+                           AsOf(as_of, MachineClock()) if as_of else None)
     if as_json:
         _print_json(summary.shown())
     else:

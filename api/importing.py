@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from sqlite3 import DatabaseError
 from typing import Any, NamedTuple
 
 from core.calendars import Calendars
-from core.clock import Clock, MachineClock
+from core.clock import MS_PER_DAY, US_PER_MS, Clock, MachineClock, hkt_date
 from core.deposits.collection import StatementRoom
 from core.deposits.importing import Imported, brings_entries, check_bank, import_file, refused_whole
 from core.deposits.statements import Statements
@@ -67,6 +68,24 @@ class Summary(NamedTuple):
         found.append(f"{len(self.files)} files into {self.data}: {self.accepted} accepted, {self.duplicate} duplicate, "
                      f"{self.refused} refused")
         return found
+
+
+class AsOf:
+    """The machine's clock on another day: files of the past are judged as on the day they came."""
+
+    def __init__(self, day: str, clock: Clock) -> None:
+        """``day``: as YYYY-MM-DD, in Hong Kong."""
+        try:
+            came = date.fromisoformat(day)
+        except ValueError:
+            raise Misconfigured(f"{day!r} is no day", where="--as-of", remedy="write it as 2026-03-12") from None
+        self._clock, self._ms = clock, (came - hkt_date(clock.now_ms())).days * MS_PER_DAY
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms() + self._ms
+
+    def now_us(self) -> int:
+        return self._clock.now_us() + self._ms * US_PER_MS
 
 
 def import_files(

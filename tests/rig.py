@@ -50,7 +50,7 @@ workload:
   - recorded:
 {entries}
 """
-ANNOUNCED = '      - {{at: +1d, deposit: {{customer: alice, channel: {bank}, ccy: HKD, amount: "1"}}}}'
+ANNOUNCED = '      - {{at: +1d, deposit: {{customer: alice, channel: {bank}, ccy: {ccy}, amount: "1"}}}}'
 # A bank that always succeeds after five seconds: what a story wants otherwise it injects.
 STEADY: dict[str, Any] = {
     "sim.airstar.result.delay": [[1.0, 5.0, 5.0]],
@@ -208,7 +208,8 @@ def play(
     text = HEAD.format(start=start, seed=seed, wire=wire, settings=json.dumps({**STEADY, **(settings or {})}),
                        cards=json.dumps(list(cards)))
     if statements:
-        text += STATEMENTS.format(entries="\n".join(ANNOUNCED.format(bank=bank) for bank in statements))
+        text += STATEMENTS.format(entries="\n".join(
+            ANNOUNCED.format(bank=bank, ccy="USD" if bank == "ewb" else "HKD") for bank in statements))
     scenario = load_text(text, NAMES)
     loop = SimLoop()
     clock = LoopClock(loop, scenario.start)

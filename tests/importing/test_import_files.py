@@ -194,6 +194,17 @@ def test_the_command_tells_file_line_and_reason_and_exits_with_2(tmp_path):
         f"2 files into {tmp_path}/data: 1 accepted, 1 duplicate, 1 refused"]
 
 
+def test_files_of_the_past_are_judged_as_on_the_day_they_came(tmp_path):
+    [file] = write(tmp_path, old__jsonl=notice("D1", bank="dbs"))  # of March 2026
+    command = ["import", "dbs", str(file), "--data", str(tmp_path / "data")]
+    refused = CliRunner().invoke(app, command)
+    taken = CliRunner().invoke(app, [*command, "--as-of", "2026-03-13"])
+    wrong = CliRunner().invoke(app, [*command, "--as-of", "13.3.2026"])
+    assert refused.exit_code == 2 and "months back" in refused.output, refused.output
+    assert taken.exit_code == 0 and "1 accepted" in taken.output, taken.output
+    assert isinstance(wrong.exception, Misconfigured) and "--as-of" in str(wrong.exception)
+
+
 def test_the_command_says_the_same_in_json_and_exits_with_0_when_nothing_is_refused(tmp_path):
     [path] = write(tmp_path, a__jsonl=notice("D1"))
     arguments = ["import", "dbs", str(path), "--data", str(tmp_path / "data"), "--json", "--set", ANY_TIME]

@@ -58,6 +58,7 @@ def test_curl_downloads_what_staff_would_and_import_takes_it(served: Process, tm
         (references[0], 25_050, "ORIG:CHAN TAI MAN"), (references[1], 100_000, "ORIG:LEE KA YAN")])]
     taken = json.loads(run(sys.executable, "-m", "api.cli", "import", "ewb", str(tmp_path / "EWB-20260312.csv"),
                            str(tmp_path / "EWB-20260312.bai"), "--data", str(tmp_path / "data"), "--json",
+                           "--as-of", DAY,
                            folder=Path.cwd()))
     assert [(one["format"], one["accepted"], one["refused"]) for one in taken["files"]] == [
         ("CSV", 2, []), ("BAI2", 2, [])]
