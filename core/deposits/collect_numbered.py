@@ -28,8 +28,10 @@ Rules (A-49, A-58, gaps.md B-15, B-23, B-24, B-44; STMT-10, -11, -13):
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, select
@@ -47,7 +49,7 @@ from core.statement import Entry
 from core.storage import Sharded, Transaction
 from core.storage.primary import bank_flows
 from core.wire.fps import Credit
-from core.wire.text import digest, shown
+from core.wire.text import digest, refused_in, shown
 
 CURSOR: Final = "number"
 UNDER: Final = "under"  # cursor: what stood under that number (`_mark`)
@@ -57,6 +59,7 @@ CREDIT_PULLS: Final = {"cgb": "CgbCreditPull", "scb": "ScbCreditPull", "citi": "
 WEBHOOK: Final = "webhook"
 REMEMBERED: Final = 1_000
 """Things told once are remembered, the oldest forgotten."""
+MAX_REFERENCE: Final = 64
 
 KEPT = Sharded(lambda t: select(t.c.ccy, t.c.amount).where(
     t.c.our_account == bindparam("account"), t.c.bank_ref == bindparam("ref")), bank_flows)
@@ -91,6 +94,7 @@ class NumberedCollector:
         self._counts_anew = False
         self._called_anew = False
         self._dates = StatementDates(settings)
+        self._accounts: list[str] = sorted(set(settings[f"receiving.{bank}.accounts"].values()))
         self._said: dict[str, None] = {}
         self.cursor = 0
         self._close: Callable[[], Awaitable[None]] | None = None
@@ -130,7 +134,7 @@ class NumberedCollector:
             raise CallFailed(str(fault)) if isinstance(fault, BankFault) else fault
         self._succeeded()
         for unread in told.spoilt:
-            self._refuse(f"unnumbered {digest(unread.said)}", unread.reason, unread.said)
+            await self._refuse_item(f"unnumbered {digest(unread.said)}", unread.reason, unread.said)
         await self._watch_numbers(told)
         return await self._take_list(told.items) if told.items else 0
 
@@ -243,7 +247,7 @@ class NumberedCollector:
         found = []
         for item in items:
             if isinstance(item.told, str):
-                self._refuse(str(item.number), item.told, item.said)
+                await self._refuse_item(str(item.number), item.told, item.said)
                 continue
             why = self._dates.wrong(item.told.credit_time, self._room.clock.now_ms())
             if why and not await self._is_known(item.told):
@@ -270,8 +274,18 @@ class NumberedCollector:
 
     # What is noticed
 
+    async def _refuse_item(self, key: str, why: str, said: str) -> None:
+        """An item of which the reference may not be read: told again by a new core, it may have been entered by hand
+        meanwhile, and that would be seen under any text that the bank says."""
+        if _said_as(key, said) in self._said:
+            return
+        for ref, account in product(_texts(said), self._accounts):
+            if await self._room.db.first(KEPT[self.bank], {"account": account, "ref": ref}) is not None:
+                why += f"; an entry {ref} is kept already: do not enter it a second time"
+        self._refuse(key, why, said)
+
     def _refuse(self, key: str, why: str, said: str) -> None:
-        known = f"{key} {digest(said)}"
+        known = _said_as(key, said)
         if known in self._said:
             return
         self._said[known] = None
@@ -295,6 +309,22 @@ def _mark(item: Item) -> str:
     """
     told = item.told
     return digest(item.said if isinstance(told, str) else f"{told.our_account} {told.bank_ref}")
+
+
+def _said_as(key: str, said: str) -> str:
+    return f"{key} {digest(said)}"
+
+
+def _texts(said: str) -> list[str]:
+    """The texts of what a bank said, if it is a JSON object: one of them is the reference. None that no database could
+    be asked for."""
+    try:
+        row = json.loads(said)
+    except (ValueError, RecursionError):
+        return []
+    found = row.values() if isinstance(row, dict) else ()
+    return list(dict.fromkeys(text for text in found if isinstance(text, str) and 0 < len(text) <= MAX_REFERENCE
+                              and not refused_in(text)))
 
 
 def _credits(bank: str, lines: CreditLines, room: StatementRoom) -> NumberedCollector:

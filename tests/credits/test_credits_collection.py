@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from credits_world import credits_world
 
+from core.statement import Entry
 from core.wire import fps
+from core.wire.numbered import Unread
 from emulators.fps.bank import BANKS, FAULTS
 from emulators.mailbox.bank import BANKS as MAILBOXES
 from emulators.numbered_faults import FAULTS as MAILBOX_FAULTS
@@ -184,7 +186,8 @@ def number_of(world: Any, bank: str, line: Line) -> int:
 
 
 UNREADABLE = {
-    "a control character": {"name": "CHAN\x07A"}, "a mark of direction": {"name": "CHAN \u202eA"},
+    "a control character": {"name": "CHAN\x07A"}, "a NUL": {"name": "CHAN\x00A"},
+    "a mark of direction": {"name": "CHAN \u202eA"},
     "a negative amount": {"amount": "-1.00"}, "no amount": {"amount": ""}, "a name without end": {"name": "A" * 141}}
 QUICK = {"sim.notices.delay.median_s": 5, "sim.notices.delay.p95_s": 15, "sim.notices.delay.cap_s": 60,
          "jobs.other_bank.period_s": 10}
@@ -206,6 +209,19 @@ def test_one_that_cannot_be_read_holds_up_no_other(bank, changed):
         assert (world.alerts("CREDIT-01"), world.alerts("CREDIT-02"), world.alerts("CREDIT-04")) == ([], [], [])
         [detail] = world.details("CREDIT-03")
         assert bad.reference in detail and (bad.payer_name in detail or "name" in changed)
+
+
+def test_half_a_character_holds_up_no_other():
+    """No database could be asked for it."""
+    with credits_world("citi", wire="messages") as world:
+        half = Unread(1, "half a character", '{"sequence":1,"transactionId":"CITI\\ud800"}')
+        item_of = world.bank("citi").item_of
+        world.bank("citi").item_of = lambda line, number, changes: half if number == 1 else item_of(
+            line, number, changes)
+        world.pay("citi")
+        line = world.pay("citi", "b")
+        world.pass_s(60)
+        assert (world.references("citi"), world.alerts("CREDIT-03")) == ([line.reference], ["citi:1"])
 
 
 @pytest.mark.parametrize("bank", [*BANKS, "dbs"])
@@ -438,6 +454,25 @@ def test_what_was_refused_is_not_told_again_by_a_new_core(bank, how):
         world.pass_s(10 * 86_400)
         assert (world.alerts("CREDIT-03"), world.alerts("CREDIT-04")) == ([f"{bank}:1"], [])
         assert world.references(bank) == []
+
+
+@pytest.mark.parametrize("bank", [*BANKS, "dbs"])
+def test_a_refusal_that_is_told_again_says_that_the_credit_was_entered_meanwhile(bank):
+    """A missing number holds the cursor, so a new core, which remembers nothing, hears of the refused one again."""
+    with credits_world(bank, wire="full", settings=QUICK) as world:
+        spoil(world, bank, "b", name="CHAN\x07A")
+        world.bank(bank).fault("gap", customer="a", count=1, late_s=1e6)
+        world.pay(bank, "a")
+        world.pass_s(120)
+        bad = world.pay(bank, "b", 77_700)
+        world.pass_s(120)
+        by_hand = Entry(bank, bad.our_account, bad.reference, bad.ccy, bad.amount, "C", bad.booked_ms)
+        world.run(world.statements.take(bank, [by_hand], "import"))
+        world.restart_core()
+        world.pass_s(120)
+        first, again = world.details("CREDIT-03")
+        assert "is kept already" not in first
+        assert f"an entry {bad.reference} is kept already: do not enter it a second time" in again
 
 
 def test_a_refusal_says_what_is_kept_already():
