@@ -6,12 +6,14 @@ from typing import NamedTuple, Protocol
 
 
 class CardHolder(NamedTuple):
-    """Whose card it is; ``name`` as the bank knows the customer, ``en_name`` in English letters."""
+    """Whose card it is; ``name`` as the bank knows the customer, ``en_name`` in English letters. ``verified``: nothing
+    needs to verify the card any more."""
 
     uid: int
     card_id: int
     name: str
     en_name: str
+    verified: bool = False
 
 
 class CustomerNames(NamedTuple):
@@ -63,7 +65,8 @@ class Accounts(Protocol):
         """The number of a card, bound or no more: what is on its way goes on."""
 
     async def card_holder(self, bank: str, card_no: str) -> CardHolder | None:
-        """Who holds the card with this number at that bank, or None if no customer has bound it."""
+        """Who holds the card with this number at that bank, or None if no customer has bound it or it is frozen: the
+        holder for whom `has_bound` says so."""
 
     async def risk_level(self, uid: int) -> int:
         """The customer's risk level, 1 (low) to 5 (gaps.md B-10)."""

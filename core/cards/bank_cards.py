@@ -445,7 +445,8 @@ class CardAccounts:
         if card is None or card.status == FROZEN:
             return None
         names = await self._customers.names(card.uid)
-        return CardHolder(card.uid, card.id, card.holder_name, names.en_name if names is not None else "")
+        return CardHolder(card.uid, card.id, card.holder_name, names.en_name if names is not None else "",
+                          card.status == VERIFIED)
 
     async def verify_card(self, uid: int, bank: str, card_no: str) -> bool:
         return await self._cards.verify_number(uid, bank, card_no, DEPOSIT)

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, insert, select, update
 
-from core.accounts import Accounts
+from core.accounts import Accounts, CardHolder
 from core.alerts import raise_alert
 from core.clock import MS_PER_DAY, Clock
 from core.deposits.abnormal import NOT_CREDITED, REVERSED, close_abnormal, note_abnormal
@@ -95,7 +95,7 @@ class StatementCrediting:
         if deposit.status == ApplyStatus.MATCHED and not await self._begin(apply, deposit):
             return Failed("the match was taken back")
         return await self._crediting.run(job, _business_id(flow, job.payload.get("attempt", 1)),
-                                         await self._terms(apply, match, flow))
+                                         await self._terms(apply, match, flow), apply)
 
     async def _begin(self, apply: Apply, deposit: Deposit) -> bool:
         """MATCHED -> CREDITING; False if the match was taken apart meanwhile."""
@@ -121,26 +121,31 @@ class StatementCrediting:
 
     async def deposit_type(self, apply: Apply, match: Match, flow: Flow, approval: int | None) -> DepositType:
         """What kind of deposit a match makes."""
-        if match.tier != AUTO or not await self._accounts.has_bound(apply.uid, apply.bank_type, apply.card_no):
+        holder = await self._holder(apply) if match.tier == AUTO else None
+        if holder is None:
             return DepositType.ABNORMAL
-        if await self.risks(apply, flow):
+        if await self.risks(apply, flow, holder):
             return DepositType.HIGH_RISK
         return DepositType.NORMAL if approval is None else DepositType.PRE_APPROVAL
 
-    async def risks(self, apply: Apply, flow: Flow) -> tuple[str, ...]:
-        """Why a deposit is of high risk (gaps.md B-10); empty: it is not."""
+    async def risks(self, apply: Apply, flow: Flow, holder: CardHolder) -> tuple[str, ...]:
+        """Why a deposit from a card of the customer is of high risk (gaps.md B-10); empty: it is not."""
         hits = [HIGH_RISK_LEVEL] if await self._accounts.risk_level(apply.uid) >= self._risk_level else []
         if flow.amount > self._first_large[flow.ccy] and await self._is_first(apply.uid):
             hits.append(FIRST_LARGE)
-        if flow.en_name and await self._alike(apply, flow) < self._third_party:
+        if flow.en_name and self._alike(apply, flow, holder) < self._third_party:
             hits.append(THIRD_PARTY)
         return tuple(hits)
 
-    async def _alike(self, apply: Apply, flow: Flow) -> float:
-        """How much the remitter's name resembles the customer's."""
+    async def _holder(self, apply: Apply) -> CardHolder | None:
+        """The customer with the card he announced the transfer from; None: it is not his any more, or frozen."""
         holder = await self._accounts.card_holder(apply.bank_type, apply.card_no)
-        names = () if holder is None else (holder.en_name, holder.name)
-        asked = wish(apply.id, apply.bank_type, apply.ccy, apply.amount, apply.created_at, apply.card_no, names)
+        return holder if holder is not None and holder.uid == apply.uid else None
+
+    def _alike(self, apply: Apply, flow: Flow, holder: CardHolder) -> float:
+        """How much the remitter's name resembles the customer's."""
+        asked = wish(apply.id, apply.bank_type, apply.ccy, apply.amount, apply.created_at, apply.card_no,
+                     (holder.en_name, holder.name))
         return self._rules[flow.bank_type].alike(credit_of(flow), asked)
 
     async def _is_first(self, uid: int) -> bool:
@@ -198,8 +203,8 @@ class StatementCrediting:
     async def _verify_card(self, apply: Apply, flow: Flow) -> None:
         """The first deposit that the round matched by itself, under the holder's name, verifies the card it came from
         (B-40). One that a person matched does not: that the money is his says nothing of the card."""
-        if flow.en_name and await self._accounts.has_bound(apply.uid, apply.bank_type, apply.card_no) \
-                and await self._alike(apply, flow) >= self._same_name:
+        holder = await self._holder(apply) if flow.en_name else None
+        if holder is not None and not holder.verified and self._alike(apply, flow, holder) >= self._same_name:
             await self._accounts.verify_card(apply.uid, apply.bank_type, apply.card_no)
 
     # The bank takes back what it told

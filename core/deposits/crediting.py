@@ -61,10 +61,10 @@ class Crediting:
         """Retries of the job that credits."""
         return len(self._waits_ms)
 
-    async def run(self, job: Job, transaction_id: str, terms: Terms = TRANSFER) -> Verdict:
-        """One run of the job of an Apply (``payload["apply"]``); ``transaction_id``: its business id at the bank, or
-        its statement's."""
-        apply = await self._applications.find(job.payload["apply"])
+    async def run(self, job: Job, transaction_id: str, terms: Terms = TRANSFER, apply: Apply | None = None) -> Verdict:
+        """One run of the job of an Apply (``payload["apply"]``, also given where it was read before);
+        ``transaction_id``: its business id at the bank, or its statement's."""
+        apply = apply or await self._applications.find(job.payload["apply"])
         assert apply is not None, job.payload
         error = ""
         try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import and_, bindparam, insert, or_, select, update
+from sqlalchemy import and_, bindparam, insert, or_, select, union_all, update
 
 from core.clock import Clock
 from core.errors import Code, Refusal
@@ -98,7 +98,9 @@ _SHOWN = (_E.kind, _E.value, _E.id, _E.reason, _E.operator, _E.expires_at)
 _ONE = and_(_E.list == bindparam("b_list"), _E.kind == bindparam("b_kind"), _E.value == bindparam("b_value"))
 _IN_FORCE = or_(_E.expires_at.is_(None), _E.expires_at > bindparam("b_now"))
 
-FIND = Statement(select(*_SHOWN).where(_ONE, _IN_FORCE))
+MET = Statement(union_all(*(select(*_SHOWN).where(
+    _E.list == bindparam("b_list"), _E.kind == kind.value, _E.value == bindparam(f"b_{kind.value}"), _IN_FORCE)
+    for kind in Kind)))  # one look into the key for each kind; with OR the whole list would be read
 FIND_ANY = Statement(select(_E.id, _E.expires_at).where(_ONE))
 NAMES = Statement(
     select(*_SHOWN).where(_E.list == bindparam("b_list"), _E.kind == Kind.NAME.value, _IN_FORCE).order_by(_E.id))
@@ -132,16 +134,17 @@ class Lists:
     async def hit(self, name_of_list: ListName, *, uid: int | None = None, card_no: str = "", account: str = "",
                   name: str = "") -> Hit | None:
         """The first entry in force that meets: uid, card, account, equal name, then the most similar name."""
-        asked = ((Kind.UID, "" if uid is None else str(uid)), (Kind.CARD_NO, card_no), (Kind.ACCOUNT, account),
-                 (Kind.NAME, name))
-        for kind, given in asked:
-            value = given and NORMAL_FORM[kind](given)
-            if value:
-                row = await self._db.first(FIND, self._place(name_of_list, kind, value))
-                if row is not None:
-                    return Hit(name_of_list.value, *row)
-        folded = fold_name(name) if name else ""
-        return await self._similar(name_of_list, folded) if folded else None
+        asked = {Kind.UID: "" if uid is None else str(uid), Kind.CARD_NO: card_no, Kind.ACCOUNT: account,
+                 Kind.NAME: name}
+        values = {kind: given and NORMAL_FORM[kind](given) for kind, given in asked.items()}  # "" stands on no list
+        if any(values.values()):
+            met = {row[0]: row for row in await self._db.all(MET, {
+                "b_list": name_of_list.value, "b_now": self._clock.now_ms(),
+                **{f"b_{kind.value}": value for kind, value in values.items()}})}
+            for kind in asked:
+                if kind.value in met:
+                    return Hit(name_of_list.value, *met[kind.value])
+        return await self._similar(name_of_list, values[Kind.NAME]) if values[Kind.NAME] else None
 
     async def entries(self, name_of_list: ListName, after: int = 0, limit: int = 100) -> list[Entry]:
         """A page of a list in the order of entry numbers, expired ones too; at most 1,000."""
@@ -210,9 +213,6 @@ class Lists:
         rows = await self._db.all(NAMES, {"b_list": name_of_list.value, "b_now": self._clock.now_ms()})
         best = most_similar(name, [row[1] for row in rows], self._threshold)
         return best and Hit(name_of_list.value, *rows[best[0]])._replace(similarity=best[1])
-
-    def _place(self, name_of_list: ListName, kind: Kind, value: str) -> dict[str, Any]:
-        return {"b_list": name_of_list.value, "b_kind": kind.value, "b_value": value, "b_now": self._clock.now_ms()}
 
     async def _known(self, tx: Transaction, name_of_list: ListName, value: Value) -> tuple[Any, ...] | None:
         return await tx.first(FIND_ANY, {"b_list": name_of_list.value, "b_kind": value.kind.value,

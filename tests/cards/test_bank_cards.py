@@ -289,7 +289,8 @@ def test_what_a_card_is_good_for_in_each_status(status: int) -> None:
         holder = desk.run(port.card_holder("hsbc", NUMBER))
         assert (desk.run(port.owns_card(ALICE, "hsbc", NUMBER)), desk.run(port.has_bound(ALICE, "hsbc", NUMBER)),
                 holder is not None) == ANSWERS[status]
-        assert holder is None or holder == CardHolder(ALICE, card.id, "CHAN TAI MAN", NAMES[ALICE].en_name)
+        assert holder is None or holder == CardHolder(ALICE, card.id, "CHAN TAI MAN", NAMES[ALICE].en_name,
+                                                      verified=status == VERIFIED)
         assert not desk.run(port.owns_card(BOB, "hsbc", NUMBER)) and not desk.run(port.has_bound(BOB, "hsbc", NUMBER))
         assert not desk.run(port.owns_card(ALICE, "hase", NUMBER))
         assert not desk.run(port.verify_card(BOB, "hsbc", NUMBER))
