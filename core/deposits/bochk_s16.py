@@ -18,11 +18,16 @@
 * S16-02 tells of a reference that can name no entry at once, and of one that has found none when `uncorrelated_s` have
   passed *and* the statements of its time have been converted: with three conversions a day (A-50) most reports are here
   hours before their statements, and that is no failure.
+* Workers meet in the database: what is read and then changed is changed only if it is still as it was read, a record
+  and its entry in one transaction. Who comes too late changes nothing and looks again.
+* What is refused or told is told just before the commit that settles it: a core killed between the two leaves it to the
+  next one to settle, and to tell again. So it is told twice at worst, and never lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import and_, bindparam, func, insert, or_, select, update
@@ -33,10 +38,19 @@ from core.clock import MS_PER_DAY, MS_PER_S, US_PER_MS, show_time
 from core.deposits.collection import StatementRoom
 from core.deposits.matching.rules import WHOLE, account_kind
 from core.deposits.statement_dates import StatementDates
-from core.deposits.statements import ABNORMAL, FIND, OPEN, Flow, month_of, months_between
+from core.deposits.statements import ABNORMAL, FIND, LOCKED, OPEN, Flow, month_of, months_between
 from core.errors import OutcomeUnknown
 from core.screening.names import fold_name, fold_number, similarity
-from core.storage import Sharded, Statement, Transaction, bank_month, ensure_flow_table, upsert
+from core.storage import (
+    Contention,
+    Sharded,
+    Statement,
+    Transaction,
+    UniqueViolation,
+    bank_month,
+    ensure_flow_table,
+    upsert,
+)
 from core.storage.primary import bank_flows, statement_flows
 from core.storage.primary import bochk_s16_file as _F
 from core.storage.primary import bochk_s16_record as _R
@@ -47,6 +61,8 @@ TAKEN: Final = "TAKEN"
 UNMATCHED: Final = (*OPEN, ABNORMAL)
 """Statuses of an entry that nobody has been credited for, if it is unused."""
 _WINDOW: Final = "bochk_ftp"
+CROSSINGS: Final = 5
+"""How often a file is taken anew because others changed what it tells of meanwhile; then the pull fails."""
 
 NEW_FILE = Statement(upsert(_F, key=("name", "stamp"), update=("state", "records", "reason", "raw")))
 KNOWN_FILES = Statement(select(_F.c.name, _F.c.stamp, _F.c.account, _F.c.state, _F.c.created_at).where(
@@ -60,17 +76,21 @@ LOOSE = Statement(select(*_R.columns).where(
 LATE = Statement(select(*_R.columns).where(
     _R.c.state == WAITING, _R.c.created_at < bindparam("received"), _R.c.txn_time < bindparam("converted"))
     .order_by(_R.c.id))
-SETTLE = Statement(update(_R).where(_R.c.id == bindparam("b_id")).values(
+_TOLD: Final = ("ccy", "amount", "dr_cr", "balance", "name", "account", "remark")
+_AS_READ: Final = and_(_R.c.id == bindparam("b_id"), *(
+    _R.c[name] == bindparam(f"b_{name}") for name in ("state", *_TOLD)))
+SETTLE = Statement(update(_R).where(_AS_READ).values(
     state=bindparam("state"), flow_id=bindparam("flow_id"), updated_at=bindparam("updated_at")))
 OWNER = Statement(select(_R.c.reference).where(
     _R.c.flow_id == bindparam("flow_id"), _R.c.our_account == bindparam("account"), _R.c.state == DONE).limit(1))
-_TOLD: Final = ("ccy", "amount", "dr_cr", "balance", "name", "account", "remark")
-CORRECT = Statement(update(_R).where(_R.c.id == bindparam("b_id")).values(
+CORRECT = Statement(update(_R).where(_AS_READ).values(
     {name: bindparam(name) for name in (*_TOLD, "updated_at")}))
 RAW_NAME = Statement(select(bank_flows[BANK].c.name).where(bank_flows[BANK].c.id == bindparam("id")))
 BY_SEQ = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(
-    t.c.credit_time >= bindparam("since"), t.c.credit_time < bindparam("until"), t.c.bank_type == BANK,
+    t.c.credit_time >= bindparam("since"), t.c.credit_time < bindparam("until"),
     t.c.our_account == bindparam("account"), t.c.seq_no == bindparam("seq_no")), statement_flows)
+"""By the index of the moment: the table is of one bank, and to name it would have its whole month searched instead."""
+NEWEST = Sharded(lambda t: select(func.max(t.c.id)), statement_flows)
 UNNAMED = Sharded(lambda t: select(t.c.id, t.c.bank_ref, t.c.created_at).where(and_(
     t.c.status.in_(OPEN), t.c.en_name == "", t.c.dr_cr == "C", t.c.created_at < bindparam("before")))
     .order_by(t.c.id), statement_flows)
@@ -97,6 +117,15 @@ class Loose(NamedTuple):
     flow_id: int | None
     created_at: int
     updated_at: int
+
+
+class _Crossed(Exception):
+    """Another worker has changed what was read: nothing is written, and it is looked at again."""
+
+
+def _as_read(record: Loose) -> dict[str, Any]:
+    """The record as it must still be if it is to be changed."""
+    return {f"b_{name}": getattr(record, name) for name in ("id", "state", *_TOLD)}
 
 
 def contradiction(flow: Flow, record: Loose, same_name: float) -> str:
@@ -128,6 +157,9 @@ class S16Room:
         self._last: dict[str, int] = {}
         self._delayed: dict[str, None] = {}
         self._nameless: dict[int, str] = {}
+        self._due = True  # what an earlier core took, or a round cut short left, is to be correlated
+        self._newest: dict[int, int] = {}  # month -> id of its newest entry, when the last round looked
+        self._lonely: dict[int, Loose] = {}  # id -> record as it was then, without its one entry
         self._converted_ms = 0
         self._failures = 0
 
@@ -169,7 +201,7 @@ class S16Room:
         self._succeeded()
         for file, content in fetched:
             await self._take(file, content)
-        if fetched:
+        if fetched or self._due:
             await self._correlate()
         return len(fetched)
 
@@ -206,23 +238,37 @@ class S16Room:
 
     async def _refuse(self, file: S16File, account: str, content: bytes, why: S16Error) -> None:
         """Nothing of it is used; it is kept for people, and fetched again when the bank has written it again."""
+        raise_alert(self._room.trace, "S16-04", file.name, str(why))
         async with self._room.db.transaction() as tx:
             await self._note(tx, file, account, REFUSED, 0, str(why), content)
         self._known[file.name] = file.stamp
-        raise_alert(self._room.trace, "S16-04", file.name, str(why))
 
     async def _keep(self, file: S16File, report: Report, content: bytes) -> None:
-        async with self._room.db.transaction() as tx:
-            await self._note(tx, file, report.account, TAKEN, len(report.records), "", content)
-            hopeless = [record for record in report.records if await self._keep_record(tx, report.account, record)]
-        self._known[file.name] = file.stamp
-        self._partial.pop(file.name, None)
-        self._last[report.account] = self._now()
-        for record in hopeless:
-            self._uncorrelated(report.account, record.reference, "the reference names no seq_no")
         for one in report.refused:
             raise_alert(self._room.trace, "S16-04", f"{file.name}:{one.line}",
                         f"line {one.line}: {one.reason}; the bank says {one.said}")
+        for left in reversed(range(CROSSINGS)):
+            try:
+                await self._keep_records(file, report, content)
+                break
+            except (_Crossed, UniqueViolation, Contention):
+                if not left:
+                    raise
+        self._known[file.name] = file.stamp
+        self._partial.pop(file.name, None)
+        self._last[report.account] = self._now()
+
+    async def _keep_records(self, file: S16File, report: Report, content: bytes) -> None:
+        """The file and its records, all or none; `_Crossed` if one was changed while it was looked at."""
+        amiss = list[tuple[str, str]]()
+        async with self._room.db.transaction() as tx:
+            await self._note(tx, file, report.account, TAKEN, len(report.records), "", content)
+            for record in report.records:
+                why = await self._keep_record(tx, report.account, record)
+                if why:
+                    amiss.append((record.reference, why))
+            for reference, why in amiss:
+                self._uncorrelated(report.account, reference, why)
 
     def of_our_time(self, report: Report) -> Report:
         """The report, with those of its movements refused that can be of no entry."""
@@ -232,37 +278,39 @@ class S16Room:
         return report._replace(records=tuple(record for _, record, why in told if not why),
                                refused=(*report.refused, *refused))
 
-    async def _keep_record(self, tx: Transaction, account: str, record: Record) -> bool:
-        """Keep a record once; whether it can never find an entry."""
+    async def _keep_record(self, tx: Transaction, account: str, record: Record) -> str:
+        """Keep a record once; what people are to be told of it, "" if nothing."""
         known = {"account": account, "reference": record.reference, "at": record.at_ms}
         told = {"ccy": record.ccy, "amount": record.amount, "dr_cr": record.dr_cr, "balance": record.balance,
                 "name": record.name[:140], "account": record.remitter[:64], "remark": record.remark[:500]}
         row = await tx.first(KNOWN_RECORD, known)
         if row is not None:
-            await self._told_again(tx, Loose(*row), told)
-            return False
+            return await self._told_again(tx, Loose(*row), told)
         seq_no, now = seq_of(record.reference), self._now()
         await tx.execute(NEW_RECORD, {
             "our_account": account, "reference": record.reference, "seq_no": seq_no or "", "txn_time": record.at_ms,
             **told, "state": REFUSED if seq_no is None else WAITING, "flow_id": None, "created_at": now,
             "updated_at": now})
-        return seq_no is None
+        return "the reference names no seq_no" if seq_no is None else ""
 
-    async def _told_again(self, tx: Transaction, known: Loose, told: dict[str, Any]) -> None:
+    async def _told_again(self, tx: Transaction, known: Loose, told: dict[str, Any]) -> str:
         """A report was made anew: what it corrects is told, and taken over where that does no harm."""
         told = told | {name: told[name] or getattr(known, name) for name in ("name", "account")}
         to = known._replace(**told)
         changed = [f"{name} {getattr(known, name)!r} is {told[name]!r} now"
                    for name in ("ccy", "amount", "dr_cr", "name", "account") if getattr(known, name) != told[name]]
         if not changed or known.state == REFUSED:
-            return
+            return ""
         done = f"no entry had it yet: {known.reference} is taken as told now"
         if known.state == DONE:
             flow = await self._renamed(tx, known, to)
             done = f"{flow.bank_ref} is unmatched and has it from now on" if flow is not None else ""
-        if done:
-            await tx.execute(CORRECT, {"b_id": known.id, **told, "updated_at": self._now()})
-        tx.after_commit(lambda: self._say_corrected(to, ", ".join(changed), done))
+        if done and not await tx.execute(CORRECT, {**_as_read(known), **told, "updated_at": self._now()}):
+            raise _Crossed
+        if done and known.state != OVERDUE:
+            tx.after_commit(lambda: clear_alert(self._room.trace, "S16-02", _key(known), done))
+        return f"told again otherwise: {', '.join(changed)}" + (
+            "" if done else "; what was taken stays: people decide")
 
     async def _renamed(self, tx: Transaction, known: Loose, to: Loose) -> Flow | None:
         """The entry with the payer that its record names now; None if it keeps the one it has."""
@@ -283,12 +331,6 @@ class S16Room:
             self._room.statements.publish(tx, named, "S16")
         return named
 
-    def _say_corrected(self, record: Loose, changed: str, done: str) -> None:
-        self._uncorrelated(record.our_account, record.reference, f"told again otherwise: {changed}"
-                           + ("" if done else "; what was taken stays: people decide"))
-        if done and record.state != OVERDUE:
-            clear_alert(self._room.trace, "S16-02", _key(record), done)
-
     async def _note(self, tx: Transaction, file: S16File, account: str, state: str, records: int, reason: str,
                     content: bytes) -> None:
         await tx.execute(NEW_FILE, {
@@ -303,27 +345,59 @@ class S16Room:
         await self._correlate()
 
     async def _correlate(self) -> None:
+        """One round: what is new, changed or may have an entry now."""
+        self._due = False
+        try:
+            for claim in (await self._claims()).values():
+                payers = dict.fromkeys((record.name, record.account) for record, _ in claim)
+                why = f"{len(claim)} records of different payers tell of it" if len(payers) > 1 else ""
+                for record, flow in claim:
+                    await self._settle(record, flow, why)
+        except BaseException:
+            self._due = True
+            raise
+
+    async def _claims(self) -> dict[int, list[tuple[Loose, Flow]]]:
+        """Entry -> records without one that tell of it. A record that had none is not asked about again while it is as
+        it was and no entry has come: what tells entries apart never changes."""
+        newest = await self._newest_entries()  # before the records: what comes meanwhile is newer next time
+        asked = self._lonely if newest == self._newest else {}
+        lonely: dict[int, Loose] = {}
         claims: dict[int, list[tuple[Loose, Flow]]] = {}
         for row in await self._room.db.all(LOOSE, {"since": self._remembered_ms()}):
             record = Loose(*row)
-            flow = await self._entry_of(record)
-            if flow is not None:
+            flow = None if asked.get(record.id) == record else await self._entry_of(record)
+            if flow is None:
+                lonely[record.id] = record
+            else:
                 claims.setdefault(flow.id, []).append((record, flow))
-        for claim in claims.values():
-            payers = dict.fromkeys((record.name, record.account) for record, _ in claim)
-            why = f"{len(claim)} records of different payers tell of it" if len(payers) > 1 else ""
-            for record, flow in claim:
-                await self._settle(record, flow, why)
+        self._newest, self._lonely = newest, lonely
+        return claims
 
-    async def _settle(self, record: Loose, flow: Flow, why: str) -> None:
-        """Supplement an entry by its record, unless something speaks against it."""
-        owner = await self._room.db.first(OWNER, {"flow_id": flow.id, "account": record.our_account})
-        why = f"it has the record {owner[0]} already" if owner else why or contradiction(flow, record, self._same_name)
-        if why:
-            if record.state == WAITING:
-                await self._overdue(record, f"{flow.bank_ref}: {why}; nothing is taken over")
-        elif await self._supplement(record, flow) and record.state == OVERDUE:
-            clear_alert(self._room.trace, "S16-02", _key(record), f"it is {flow.bank_ref}")
+    async def _newest_entries(self) -> dict[int, int]:
+        """Month -> id of its newest entry; ids grow in the order of the commits, whichever core converts."""
+        found: dict[int, int] = {}
+        for month in await self._room.statements.open_months(BANK):
+            row = await self._room.db.first(NEWEST[await self._table(month)], {})
+            found[month] = row[0] if row and row[0] else 0
+        return found
+
+    async def _settle(self, record: Loose, claimed: Flow, why: str) -> None:
+        """Supplement an entry by its record, unless something speaks against it, all seen under the entry's lock."""
+        try:
+            async with self._room.db.transaction() as tx:
+                row = await tx.first(LOCKED[bank_month(BANK, month_of(claimed.id))], {"b_id": claimed.id})
+                assert row is not None, claimed
+                flow = Flow(*row)
+                owner = await tx.first(OWNER, {"flow_id": flow.id, "account": record.our_account})
+                why = (f"it has the record {owner[0]} already" if owner
+                       else why or contradiction(flow, record, self._same_name))
+                if not why:
+                    await self._supplement(tx, record, flow)
+                elif record.state == WAITING:
+                    await self._overdue(tx, record, f"{flow.bank_ref}: {why}; nothing is taken over")
+        except _Crossed:
+            self._due = True
 
     async def _entry_of(self, record: Loose) -> Flow | None:
         """The one entry that the record tells of; None if there is none, or no telling which."""
@@ -340,17 +414,16 @@ class S16Room:
             found += [Flow(*row) for row in rows]
         return found
 
-    async def _supplement(self, record: Loose, flow: Flow) -> bool:
+    async def _supplement(self, tx: Transaction, record: Loose, flow: Flow) -> None:
         statements = self._room.statements
-        async with self._room.db.transaction() as tx:
-            to = await statements.change(
-                tx, flow, balance=record.balance, payer_acct=record.account or flow.payer_acct,
-                en_name=flow.en_name or record.name)
-            if to is None:  # matching has just moved it: the next report or conversion tries again
-                return False
-            await tx.execute(SETTLE, {"b_id": record.id, "state": DONE, "flow_id": flow.id, "updated_at": self._now()})
-            statements.publish(tx, to, "S16")
-        return True
+        to = await statements.change(tx, flow, balance=record.balance, payer_acct=record.account or flow.payer_acct,
+                                     en_name=flow.en_name or record.name)
+        if to is None or not await tx.execute(SETTLE, {
+                **_as_read(record), "state": DONE, "flow_id": flow.id, "updated_at": self._now()}):
+            raise _Crossed
+        statements.publish(tx, to, "S16")
+        if record.state == OVERDUE:
+            tx.after_commit(lambda: clear_alert(self._room.trace, "S16-02", _key(record), f"it is {flow.bank_ref}"))
 
     async def _table(self, month: int) -> str:
         """The suffix of a month's table, which exists from now on."""
@@ -385,11 +458,14 @@ class S16Room:
         received = self._now() - self._room.settings["bochk.s16.uncorrelated_s"] * MS_PER_S
         asked = {"received": received, "converted": self._converted_ms}
         for record in (Loose(*row) for row in await self._room.db.all(LATE, asked)):
-            await self._overdue(record, f"no statement of {show_time(record.txn_time)}")
+            with suppress(_Crossed):
+                async with self._room.db.transaction() as tx:
+                    await self._overdue(tx, record, f"no statement of {show_time(record.txn_time)}")
 
-    async def _overdue(self, record: Loose, why: str) -> None:
-        await self._room.db.execute(SETTLE, {
-            "b_id": record.id, "state": OVERDUE, "flow_id": None, "updated_at": self._now()})
+    async def _overdue(self, tx: Transaction, record: Loose, why: str) -> None:
+        if not await tx.execute(SETTLE, {
+                **_as_read(record), "state": OVERDUE, "flow_id": None, "updated_at": self._now()}):
+            raise _Crossed
         self._uncorrelated(record.our_account, record.reference, why)
 
     def _uncorrelated(self, account: str, reference: str, why: str) -> None:

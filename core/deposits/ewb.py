@@ -10,6 +10,8 @@ Rules:
 * Another balance or amount under an account, date, reference and side that is kept is a correction, not one more
   payment: it is told as refused, and the entry stays, so that its name still finds it. One more payment under them is
   what comes in a file that shows all those kept again, each as it was.
+* Uploads meet in the database, whoever makes them (two imports, two cores): what is kept is counted, and a CSV is taken
+  only if nothing was taken since it was compared; else it is compared again.
 * A CSV row stands for itself: the others are taken. A BAI2 file is taken whole or not at all: its totals decide.
 * A name that is there is never replaced; another one for the same entry is told as refused.
 * Frontline uploads; a supervisor may.
@@ -20,21 +22,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, insert, select, update
 
 from core.clock import MS_PER_DAY, hkt_midnight_ms
 from core.deposits.collection import StatementRoom
+from core.deposits.cursors import Cursors
 from core.deposits.statement_dates import StatementDates
-from core.deposits.statements import Flow, months_between
+from core.deposits.statements import FIND, Flow, Taken, month_of, months_between
 from core.domain import Role
 from core.errors import Code, Refusal
 from core.money import Currency, show
 from core.orchestration.records import Actor
 from core.statement import Entry
-from core.storage import Sharded, ensure_flow_table
-from core.storage.primary import statement_flows
+from core.storage import Contention, Sharded, Statement, Transaction, UniqueViolation, bank_month, ensure_flow_table
+from core.storage.primary import collect_cursor, statement_flows
 from core.wire import bai2, ewb_csv
 from core.wire.bai2 import INCOMING_WIRE, Bai2Error, Detail
 from core.wire.ewb_csv import BadRow, CsvError, Row
@@ -43,11 +47,23 @@ BANK: Final = "ewb"
 MAY: Final = (Role.FRONTLINE, Role.SUPERVISOR)
 REFERENCE_CHARS: Final = 64
 CSV, BAI2 = "csv", "bai2"
+CROSSINGS: Final = 5
+"""How often a CSV is compared anew because another was taken meanwhile; each time, that other one has come in."""
+_UPLOADS: Final = "uploads"
+"""Cursor: how many CSV files were taken."""
 
 BY_WIRE = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(
     t.c.our_account == bindparam("account"), t.c.seq_no == bindparam("reference"),
     t.c.amount == bindparam("amount"), t.c.ccy == bindparam("ccy"), t.c.dr_cr == "C",
     t.c.credit_time >= bindparam("since"), t.c.credit_time < bindparam("until")).order_by(t.c.id), statement_flows)
+
+_C = collect_cursor.c
+BEGIN = Statement(insert(collect_cursor))
+COUNT = Statement(update(collect_cursor).where(
+    _C.bank == BANK, _C.name == _UPLOADS, _C.value == bindparam("b_seen")).values(
+    value=bindparam("value"), updated_at=bindparam("updated_at")))
+NAME = Sharded(lambda t: update(t).where(t.c.id == bindparam("b_id"), t.c.en_name == "").values(
+    en_name=bindparam("en_name"), updated_at=bindparam("updated_at")), statement_flows)
 
 Upload = Callable[[bytes, str, Actor], Awaitable["Uploaded | Refusal"]]
 """Contents and name of a file, and who brings it."""
@@ -79,6 +95,10 @@ def _wire(one: Entry | Flow) -> _Wire:
     return one.our_account, one.credit_time, one.seq_no, one.dr_cr
 
 
+class _Crossed(Exception):
+    """Another CSV was taken since this one was compared: nothing of it is taken."""
+
+
 class EwbLines(NamedTuple):
     """How the files come: ``listen`` is given where to bring them, and gives what ends it. None: by people only."""
 
@@ -95,7 +115,8 @@ class EwbCollector:
         self._accounts = {number: ccy for ccy, number in room.settings["receiving.ewb.accounts"].items()}
         self._dates = StatementDates(room.settings)
         self._days: tuple[int, int] = tuple(room.settings["ewb.supplement_days"])
-        self._one_by_one = asyncio.Lock()  # what is kept stays so between looking and taking
+        self._cursors = Cursors(room.db, room.clock, BANK)
+        self._one_by_one = asyncio.Lock()  # uploads of one core need not cross
         self._close: Callable[[], None] | None = None
 
     @property
@@ -143,11 +164,35 @@ class EwbCollector:
             else:
                 refused.append(told)
         async with self._one_by_one:
-            corrections = await self._corrections(read)
-            taken = await self._room.statements.take(
-                BANK, [entry for line, entry in read if line not in corrections], CSV)
-        refused += corrections.values()
-        return Uploaded(CSV, taken.accepted, taken.duplicate, tuple(sorted(refused)))
+            for _ in range(CROSSINGS):
+                try:
+                    taken, corrections = await self._take(read)
+                except (_Crossed, UniqueViolation, Contention):
+                    continue
+                return Uploaded(CSV, taken.accepted, taken.duplicate, tuple(sorted([*refused, *corrections])))
+        return Uploaded(CSV, 0, 0, (RefusedRecord(0, "other files are being taken: upload it again", whole=True),))
+
+    async def _take(self, read: Sequence[tuple[int, Entry]]) -> tuple[Taken, Sequence[RefusedRecord]]:
+        """Take what corrects nothing; `_Crossed` if what is kept is not what it was compared with any more."""
+        seen = await self._uploads()
+        corrections = await self._corrections(read)
+        entries = [entry for line, entry in read if line not in corrections]
+        return (await self._room.statements.take(BANK, entries, CSV, partial(self._count, seen)),
+                [*corrections.values()])
+
+    async def _uploads(self) -> str:
+        """How many were taken, as the cursor has it; it begins at the first."""
+        seen = await self._cursors.read(_UPLOADS)
+        if seen is None:
+            seen = "0"
+            await self._room.db.execute(BEGIN, {
+                "bank": BANK, "name": _UPLOADS, "value": seen, "updated_at": self._room.clock.now_ms()})
+        return seen
+
+    async def _count(self, seen: str, tx: Transaction) -> None:
+        if not await tx.execute(COUNT, {
+                "b_seen": seen, "value": str(int(seen) + 1), "updated_at": self._room.clock.now_ms()}):
+            raise _Crossed
 
     async def _corrections(self, read: Sequence[tuple[int, Entry]]) -> dict[int, RefusedRecord]:
         """Rows that tell otherwise what is kept, by line."""
@@ -219,14 +264,23 @@ class EwbCollector:
         if len(found) > 1:
             return f"{told}: {len(found)} entries have this reference and amount"
         [flow] = found
+        given, name = await self._name(flow, detail.name)
+        return None if given else "" if name == detail.name else f"{told}: the entry is {name}'s already"
+
+    async def _name(self, flow: Flow, name: str) -> tuple[bool, str]:
+        """Name an entry that has no name; whether that was so, and the name that it has now."""
         if flow.en_name:
-            return "" if flow.en_name == detail.name else f"{told}: the entry is {flow.en_name}'s already"
-        statements = self._room.statements
+            return False, flow.en_name
+        shard = bank_month(BANK, month_of(flow.id))
         async with self._room.db.transaction() as tx:
-            named = await statements.change(tx, flow, en_name=detail.name)
-            if named is not None:
-                statements.publish(tx, named, BAI2)
-        return None if named is not None else f"{told}: the entry has just moved, upload once more"
+            given = await tx.execute(NAME[shard], {
+                "b_id": flow.id, "en_name": name[:140], "updated_at": self._room.clock.now_ms()})
+            row = await tx.first(FIND[shard], {"b_id": flow.id})
+            assert row is not None, flow
+            now = Flow(*row)
+            if given:
+                self._room.statements.publish(tx, now, BAI2)
+        return bool(given), now.en_name
 
     async def _entries(self, account: str, ccy: str, detail: Detail, since: int, until: int) -> Sequence[Flow]:
         if ccy not in Currency.__members__:

@@ -84,6 +84,9 @@ NEW_FLOW = Sharded(lambda t: insert(t).values({name: bindparam(name) for name in
     *Flow._fields, "created_at", "updated_at")}), statement_flows)
 FIND = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(t.c.id == bindparam("b_id")),
                statement_flows)
+LOCKED = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(t.c.id == bindparam("b_id"))
+                 .with_for_update(), statement_flows)
+"""What stands there by now, whatever the transaction saw before; nobody else changes it until the transaction ends."""
 BY_REFERENCE = Sharded(lambda t: select(*(t.c[name] for name in Flow._fields)).where(
     t.c.bank_type == bindparam("bank"), t.c.our_account == bindparam("account"), t.c.bank_ref == bindparam("ref")),
     statement_flows)
@@ -306,7 +309,7 @@ class Statements:
         """Set status, use, name, account or balance of an entry; None if it has moved since it was read. What is not
         given stays as it is by now: a name that came meanwhile is kept."""
         shard = bank_month(flow.bank_type, month_of(flow.id))
-        row = await tx.first(FIND[shard], {"b_id": flow.id})
+        row = await tx.first(LOCKED[shard], {"b_id": flow.id})
         if row is None:
             return None
         to = Flow(*row)._replace(**fields)

@@ -78,7 +78,8 @@ class BochkWorld:
             self.timetable.halt()
             for task in self._tasks:
                 task.cancel()
-            self.run(asyncio.gather(*self._tasks, return_exceptions=True))
+            if self._tasks:
+                self.run(asyncio.gather(*self._tasks, return_exceptions=True))
         else:
             self.run(self.timetable.stop())
         self.life.end()
