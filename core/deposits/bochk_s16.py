@@ -36,21 +36,13 @@ from core.alerts import clear_alert, raise_alert
 from core.banks.bochk import BANK, S16File, S16Files
 from core.clock import MS_PER_DAY, MS_PER_S, US_PER_MS, show_time
 from core.deposits.collection import StatementRoom
+from core.deposits.crossing import Crossed, uncrossed
 from core.deposits.matching.rules import WHOLE, account_kind
 from core.deposits.statement_dates import StatementDates
 from core.deposits.statements import ABNORMAL, FIND, LOCKED, OPEN, Flow, month_of, months_between
 from core.errors import OutcomeUnknown
 from core.screening.names import fold_name, fold_number, similarity
-from core.storage import (
-    Contention,
-    Sharded,
-    Statement,
-    Transaction,
-    UniqueViolation,
-    bank_month,
-    ensure_flow_table,
-    upsert,
-)
+from core.storage import Sharded, Statement, Transaction, bank_month, ensure_flow_table, upsert
 from core.storage.primary import bank_flows, statement_flows
 from core.storage.primary import bochk_s16_file as _F
 from core.storage.primary import bochk_s16_record as _R
@@ -61,8 +53,6 @@ TAKEN: Final = "TAKEN"
 UNMATCHED: Final = (*OPEN, ABNORMAL)
 """Statuses of an entry that nobody has been credited for, if it is unused."""
 _WINDOW: Final = "bochk_ftp"
-CROSSINGS: Final = 5
-"""How often a file is taken anew because others changed what it tells of meanwhile; then the pull fails."""
 
 NEW_FILE = Statement(upsert(_F, key=("name", "stamp"), update=("state", "records", "reason", "raw")))
 KNOWN_FILES = Statement(select(_F.c.name, _F.c.stamp, _F.c.account, _F.c.state, _F.c.created_at).where(
@@ -117,10 +107,6 @@ class Loose(NamedTuple):
     flow_id: int | None
     created_at: int
     updated_at: int
-
-
-class _Crossed(Exception):
-    """Another worker has changed what was read: nothing is written, and it is looked at again."""
 
 
 def _as_read(record: Loose) -> dict[str, Any]:
@@ -247,19 +233,13 @@ class S16Room:
         for one in report.refused:
             raise_alert(self._room.trace, "S16-04", f"{file.name}:{one.line}",
                         f"line {one.line}: {one.reason}; the bank says {one.said}")
-        for left in reversed(range(CROSSINGS)):
-            try:
-                await self._keep_records(file, report, content)
-                break
-            except (_Crossed, UniqueViolation, Contention):
-                if not left:
-                    raise
+        await uncrossed(lambda: self._keep_records(file, report, content))
         self._known[file.name] = file.stamp
         self._partial.pop(file.name, None)
         self._last[report.account] = self._now()
 
     async def _keep_records(self, file: S16File, report: Report, content: bytes) -> None:
-        """The file and its records, all or none; `_Crossed` if one was changed while it was looked at."""
+        """The file and its records, all or none; `Crossed` if one was changed while it was looked at."""
         amiss = list[tuple[str, str]]()
         async with self._room.db.transaction() as tx:
             await self._note(tx, file, report.account, TAKEN, len(report.records), "", content)
@@ -306,7 +286,7 @@ class S16Room:
             flow = await self._renamed(tx, known, to)
             done = f"{flow.bank_ref} is unmatched and has it from now on" if flow is not None else ""
         if done and not await tx.execute(CORRECT, {**_as_read(known), **told, "updated_at": self._now()}):
-            raise _Crossed
+            raise Crossed
         if done and known.state != OVERDUE:
             tx.after_commit(lambda: clear_alert(self._room.trace, "S16-02", _key(known), done))
         return f"told again otherwise: {', '.join(changed)}" + (
@@ -396,7 +376,7 @@ class S16Room:
                     await self._supplement(tx, record, flow)
                 elif record.state == WAITING:
                     await self._overdue(tx, record, f"{flow.bank_ref}: {why}; nothing is taken over")
-        except _Crossed:
+        except Crossed:
             self._due = True
 
     async def _entry_of(self, record: Loose) -> Flow | None:
@@ -420,7 +400,7 @@ class S16Room:
                                      en_name=flow.en_name or record.name)
         if to is None or not await tx.execute(SETTLE, {
                 **_as_read(record), "state": DONE, "flow_id": flow.id, "updated_at": self._now()}):
-            raise _Crossed
+            raise Crossed
         statements.publish(tx, to, "S16")
         if record.state == OVERDUE:
             tx.after_commit(lambda: clear_alert(self._room.trace, "S16-02", _key(record), f"it is {flow.bank_ref}"))
@@ -458,14 +438,14 @@ class S16Room:
         received = self._now() - self._room.settings["bochk.s16.uncorrelated_s"] * MS_PER_S
         asked = {"received": received, "converted": self._converted_ms}
         for record in (Loose(*row) for row in await self._room.db.all(LATE, asked)):
-            with suppress(_Crossed):
+            with suppress(Crossed):
                 async with self._room.db.transaction() as tx:
                     await self._overdue(tx, record, f"no statement of {show_time(record.txn_time)}")
 
     async def _overdue(self, tx: Transaction, record: Loose, why: str) -> None:
         if not await tx.execute(SETTLE, {
                 **_as_read(record), "state": OVERDUE, "flow_id": None, "updated_at": self._now()}):
-            raise _Crossed
+            raise Crossed
         self._uncorrelated(record.our_account, record.reference, why)
 
     def _uncorrelated(self, account: str, reference: str, why: str) -> None:

@@ -29,6 +29,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from core.clock import MS_PER_DAY, hkt_midnight_ms
 from core.deposits.collection import StatementRoom
+from core.deposits.crossing import IN_THE_WAY, Crossed, uncrossed
 from core.deposits.cursors import Cursors
 from core.deposits.statement_dates import StatementDates
 from core.deposits.statements import FIND, Flow, Taken, month_of, months_between
@@ -37,7 +38,7 @@ from core.errors import Code, Refusal
 from core.money import Currency, show
 from core.orchestration.records import Actor
 from core.statement import Entry
-from core.storage import Contention, Sharded, Statement, Transaction, UniqueViolation, bank_month, ensure_flow_table
+from core.storage import Sharded, Statement, Transaction, bank_month, ensure_flow_table
 from core.storage.primary import collect_cursor, statement_flows
 from core.wire import bai2, ewb_csv
 from core.wire.bai2 import INCOMING_WIRE, Bai2Error, Detail
@@ -47,8 +48,6 @@ BANK: Final = "ewb"
 MAY: Final = (Role.FRONTLINE, Role.SUPERVISOR)
 REFERENCE_CHARS: Final = 64
 CSV, BAI2 = "csv", "bai2"
-CROSSINGS: Final = 5
-"""How often a CSV is compared anew because another was taken meanwhile; each time, that other one has come in."""
 _UPLOADS: Final = "uploads"
 """Cursor: how many CSV files were taken."""
 
@@ -93,10 +92,6 @@ _Wire = tuple[str, int, str, str]
 def _wire(one: Entry | Flow) -> _Wire:
     """What the bank calls a movement by: account, day, reference, side."""
     return one.our_account, one.credit_time, one.seq_no, one.dr_cr
-
-
-class _Crossed(Exception):
-    """Another CSV was taken since this one was compared: nothing of it is taken."""
 
 
 class EwbLines(NamedTuple):
@@ -164,16 +159,15 @@ class EwbCollector:
             else:
                 refused.append(told)
         async with self._one_by_one:
-            for _ in range(CROSSINGS):
-                try:
-                    taken, corrections = await self._take(read)
-                except (_Crossed, UniqueViolation, Contention):
-                    continue
-                return Uploaded(CSV, taken.accepted, taken.duplicate, tuple(sorted([*refused, *corrections])))
-        return Uploaded(CSV, 0, 0, (RefusedRecord(0, "other files are being taken: upload it again", whole=True),))
+            try:
+                taken, corrections = await uncrossed(lambda: self._take(read))
+            except IN_THE_WAY:
+                other = RefusedRecord(0, "other files are being taken: upload it again", whole=True)
+                return Uploaded(CSV, 0, 0, (other,))
+        return Uploaded(CSV, taken.accepted, taken.duplicate, tuple(sorted([*refused, *corrections])))
 
     async def _take(self, read: Sequence[tuple[int, Entry]]) -> tuple[Taken, Sequence[RefusedRecord]]:
-        """Take what corrects nothing; `_Crossed` if what is kept is not what it was compared with any more."""
+        """Take what corrects nothing; `Crossed` if what is kept is not what it was compared with any more."""
         seen = await self._uploads()
         corrections = await self._corrections(read)
         entries = [entry for line, entry in read if line not in corrections]
@@ -192,7 +186,7 @@ class EwbCollector:
     async def _count(self, seen: str, tx: Transaction) -> None:
         if not await tx.execute(COUNT, {
                 "b_seen": seen, "value": str(int(seen) + 1), "updated_at": self._room.clock.now_ms()}):
-            raise _Crossed
+            raise Crossed
 
     async def _corrections(self, read: Sequence[tuple[int, Entry]]) -> dict[int, RefusedRecord]:
         """Rows that tell otherwise what is kept, by line."""

@@ -27,6 +27,7 @@ from core.banks.hsbc.entries import entry_of
 from core.banks.notices import MAILBOX_BANKS, NoticeReader
 from core.deposits.bochk_s16 import REFUSED, S16Room
 from core.deposits.collection import StatementRoom
+from core.deposits.crossing import uncrossed
 from core.deposits.ewb import EwbCollector, EwbLines
 from core.deposits.statement_dates import StatementDates
 from core.domain import Role
@@ -101,23 +102,16 @@ def check_bank(bank: str) -> None:
 async def _keep(
     bank: str, room: StatementRoom, kind: str, one: str, read: Sequence[tuple[int, Entry | str]]
 ) -> Imported:
-    """Keep what was read, line by line; what is known otherwise is refused."""
-    fresh: dict[tuple[str, str], tuple[str, int]] = {}
-    entries: list[Entry] = []
-    refused: list[Told] = []
-    for line, told in read:
-        if isinstance(told, str):
-            refused.append(Told(line, told, one))
-            continue
-        key = (told.our_account, told.bank_ref)
-        row = await room.db.first(KEPT[bank], {"account": key[0], "ref": key[1]})
-        kept = fresh.setdefault(key, (told.ccy, told.amount)) if row is None else (row[0], row[1])
-        if kept == (told.ccy, told.amount):
-            entries.append(told)
-        else:
-            refused.append(Told(line, f"{told.bank_ref} is kept with another amount or currency", one))
-    taken = await room.statements.take(bank, entries, SOURCE)
-    return Imported(kind, taken.accepted, taken.duplicate, tuple(refused))
+    """Keep what was read, line by line; what is kept otherwise by then is refused, whoever brought it."""
+    entries = [(line, told) for line, told in read if not isinstance(told, str)]
+    taken = await uncrossed(lambda: room.statements.take(bank, [entry for _, entry in entries], SOURCE))
+    refused = [Told(line, told, one) for line, told in read if isinstance(told, str)]
+    others = list[Told]()
+    for line, entry in entries:
+        row = await room.db.first(KEPT[bank], {"account": entry.our_account, "ref": entry.bank_ref})
+        if row != (entry.ccy, entry.amount):
+            others.append(Told(line, f"{entry.bank_ref} is kept with another amount or currency", one))
+    return Imported(kind, taken.accepted, taken.duplicate - len(others), tuple(sorted([*refused, *others])))
 
 
 async def _mt910(bank: str, room: StatementRoom, name: str, content: bytes) -> Imported:  # noqa: ARG001 - `Take`
