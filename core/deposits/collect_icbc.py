@@ -11,7 +11,8 @@ Rules, before any code:
   production pull, and a canary pull since, canary's do, until production recovers. An entry is known by ICBC's serial
   (`Book.reference`), so none is taken twice. A ghost feeds nothing until people have looked at it.
 * A payment that a group does not take, though the bank's own words prove it, is told at once (ICBC-07); that is cleared
-  when somebody has taken it or the bank shows it no more.
+  when somebody has taken it or the bank shows it no more. A core that begins behind such a payment asks the bank for
+  the days on which an earlier one was told of it; until it has answered, the alert stands.
 * Three failed pulls in a row raise ICBC-02; a canary more than ten minutes behind ICBC-03, below five nothing is said.
 * A record that is no statement of the account (unreadable, in another currency, of another time) is told as ICBC-06,
   once, with what the bank said; the others are taken.
@@ -25,6 +26,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
+
+from sqlalchemy import select
 
 from core.alerts import clear_alert, raise_alert
 from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Exchange, IcbcLine, Identity, Lines, Listed, Refused, Told
@@ -50,12 +53,15 @@ from core.deposits.statements import VOID, Flow, months_between
 from core.errors import BankFault, CallFailed, OutcomeUnknown
 from core.money import show
 from core.statement import Entry
-from core.storage import Questions, Transaction
+from core.storage import Questions, Statement, Transaction
+from core.storage.primary import icbc_alert
 from core.wire.text import shown
 
 SERVICE: Final = "icbc_be_relay"
 REMEMBERED: Final = 1_000
 """Records refused are remembered, the oldest forgotten."""
+OPEN_ODD: Final = Statement(select(*(icbc_alert.c[name] for name in Incident._fields)).where(
+    icbc_alert.c.rule == "ICBC-07", icbc_alert.c.open_key.is_not(None)).order_by(icbc_alert.c.id))
 _JOBS: Final = {"IcbcPullProd": PROD, "IcbcPullCanary": CANARY}
 
 
@@ -109,6 +115,7 @@ class IcbcCollector:
         self.route = PROD
         self.open: dict[tuple[str, str], Break] = {}  # (group, account) -> the break that was told
         self.odd: dict[str, Told] = {}  # "group:account:serial" -> a payment that was told as not taken
+        self.lost: dict[str, Incident] = {}  # the like that an earlier core was told, until the bank tells this one
         self._told: dict[tuple[str, str], None] = {}  # (group, serial) of duplicates that were told
         self._refused: dict[str, None] = {}  # key of what was told as refused
         self._dates = StatementDates(settings)
@@ -141,6 +148,8 @@ class IcbcCollector:
     async def start(self, spawn: Callable[[Coroutine[Any, Any, Any]], object]) -> None:  # noqa: ARG002 - nothing runs
         """The cursors are the rows themselves. What was broken when an earlier core ended is told again; what is well
         again is over, though that core did not come to say so."""
+        for row in await self.room.db.all(OPEN_ODD, {}):
+            self.lost[Incident(*row).alert_key] = Incident(*row)
         for group in self.groups.values():
             group.excused_ms = self.room.clock.now_ms()
             for account in self.accounts:
@@ -187,6 +196,7 @@ class IcbcCollector:
                     self._refuse(refused)
                 records = [record for record in listed.records if self._is_of_our_time(account, record)]
                 kept += await self._take(group, account, records, whole_days)
+            await self._find(group)
         await self._succeeded(group)
         await self._follow_route()
         return kept
@@ -345,9 +355,35 @@ class IcbcCollector:
     async def _odd(self, group: str, account: str, record: Told, why: str) -> None:
         key = f"{group}:{account}:{record.serial}"
         if record.credit and key not in self.odd and not await self._is_taken(group, account, record):
-            self.odd[key] = record
-            await self.alerts.raised("ICBC-07", key, f"serial {record.serial}, {show(_amount(record), record.ccy)} of "
-                                                     f"{record.name or 'somebody'}, is told {why}")
+            await self._tell_odd(key, record, f"serial {record.serial}, {show(_amount(record), record.ccy)} of "
+                                              f"{record.name or 'somebody'}, is told {why}")
+
+    async def _tell_odd(self, key: str, record: Told, detail: str) -> None:
+        self.odd[key] = record
+        self.lost.pop(key, None)
+        await self.alerts.raised("ICBC-07", key, detail)
+
+    async def _find(self, group: Group) -> None:
+        """Ask for the payments of `lost` that this pull has not told again. In silence they stay lost, and stand."""
+        for key, incident in [*self.lost.items()]:
+            name, account, serial = key.split(":")
+            if name != group.name or account not in self.accounts:
+                continue
+            since = incident.opened_at - self._back_days * MS_PER_DAY
+            try:
+                listed = await group.line.history(account, self.accounts[account], since, incident.opened_at)
+            except (OutcomeUnknown, BankFault):
+                return
+            for refused in listed.refused:
+                self._refuse(refused)
+            there = [one for one in listed.records if one.serial == serial and one.credit]
+            missing = [one for one in there if not await self._is_taken(name, account, one)]
+            if missing:
+                await self._tell_odd(key, missing[0], incident.detail)
+            elif there:
+                await self._settled(key, "it has been taken")
+            elif all(refused.serial for refused in listed.refused):  # else it may be the one without a serial
+                await self._settled(key, "the bank shows no such statement any more")
 
     async def _is_taken(self, group: str, account: str, record: Told) -> bool:
         """Whether matching has this payment, over whichever line or by emergency, and no other stands in its place."""
@@ -373,7 +409,8 @@ class IcbcCollector:
                 await self._settled(key, "the bank shows it no more")
 
     async def _settled(self, key: str, why: str) -> None:
-        del self.odd[key]
+        self.odd.pop(key, None)
+        self.lost.pop(key, None)
         await self.alerts.cleared("ICBC-07", key, why)
 
     # The chain
@@ -403,9 +440,11 @@ class IcbcCollector:
         if incident.rule == "ICBC-02":
             return self.groups[incident.alert_key].pulled_ms <= incident.opened_at
         if incident.rule == "ICBC-07":
-            group, account, _ = incident.alert_key.split(":")
-            await self.review(account)  # after a restart, the first pull has told it again
-            return incident.alert_key in self.odd or not self.groups[group].pulled_ms
+            if incident.alert_key not in self.odd:  # an earlier core was told: the next pull asks the bank
+                self.lost[incident.alert_key] = incident
+                return True
+            await self.review(incident.alert_key.split(":")[1])
+            return incident.alert_key in self.odd
         group, _, account = incident.alert_key.rpartition(":")
         return any([await self.verify(one, account) is not None for one in ((group,) if group else GROUPS)])
 

@@ -12,8 +12,10 @@ Rules:
   Outside the session a debit is *new_blank*; the opening makes all of them *queued*, in order.
 * *submitted* is written before the bytes leave. After silence a debit is sent again under the same reference, and the
   bank answers with the original. A refusal at the door ends the doubt only if no earlier sending may have arrived.
-* What the bank has not got after ``deposit.timeout_days`` is rejected (gaps.md B-10). What it has is asked for again
-  then, once a day, and what it may have goes on being sent under its reference: neither is ever rejected by time.
+* What the bank has not got after ``deposit.timeout_days`` is rejected (gaps.md B-10): natural days, but never before it
+  has been open for a whole session since the customer asked. Over a long holiday it could not have got it (A-54). What
+  it has is asked for again then, once a day, and what it may have goes on being sent under its reference: neither is
+  ever rejected by time.
 * Crediting is queued once for each success. A deposit that the bank takes back after that is reversed by a person
   (A-29).
 * Direct debits are deposits only (EDDA-01), and skip matching (A-48).
@@ -404,12 +406,24 @@ class EddiDeposits:
         rejected = 0
         for state in (NEW_BLANK, QUEUED):
             for debit in await self.debits.in_state(state):
-                if debit.created_at <= before:
+                if debit.created_at <= before and self._had_a_session(debit):
                     rejected += await self._reject(debit)
         for debit in await self.debits.in_state(PROCESSING):
             if debit.created_at <= before:
                 await self._ask(debit)
         return rejected
+
+    def _had_a_session(self, debit: Debit) -> bool:
+        """Whether the bank has been open for a whole session since the customer asked. A session that was called off
+        (a typhoon) was none: each is looked at as it was known at its end."""
+        gate = self._calendars.bank_gate(self.channel, debit.created_at)
+        if gate.open:
+            gate = self._calendars.bank_gate(self.channel, gate.closes_ms)
+        while gate.closes_ms <= self._clock.now_ms():
+            gate = self._calendars.bank_gate(self.channel, gate.closes_ms - 1)
+            if gate.open:
+                return True
+        return False
 
     async def _reject(self, debit: Debit) -> bool:
         """The bank has not got it (any more), and does not get it."""

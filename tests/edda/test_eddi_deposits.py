@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import pkgutil
 from collections import Counter
+from datetime import date, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,9 @@ from edda_world import World, play
 from sqlalchemy import func, select
 
 import core.withdrawals
-from core.domain import ApplyStatus, DepositType, EddaStatus, Role
+from core.calendars import Override
+from core.clock import epoch_ms
+from core.domain import ApplyStatus, DepositType, EddaStatus, Market, Role
 from core.errors import Code, Refusal
 from core.orchestration.records import Actor
 from core.orchestration.requests import WithdrawRequest
@@ -273,29 +276,57 @@ def test_a_result_that_is_overdue_alarms_once_after_t_1_18_00_and_people_may_ask
 
 # --- three days -------------------------------------------------------------------------------------------------
 
-EASTER = "2026-04-02 16:30"
-"""After the session; the next one is on Wednesday 8 April."""
+EASTER, NEW_YEAR = "2026-04-02 16:30", "2026-02-16 16:30"
+"""After the session of the eve; the next one is on Wednesday 8 April, on Friday 20 February."""
+AWAY: dict[str, Any] = {"edda.send.refused_s": 900}
+"""A bank that takes nothing for days is not asked each second."""
 
 
 @pytest.mark.req("JOB-024")
 @pytest.mark.parametrize("bank", BANKS)
-def test_a_debit_that_the_bank_never_got_is_rejected_after_three_days_and_not_earlier(bank: str) -> None:
+@pytest.mark.parametrize(("begun", "days", "kept", "gone"), [
+    ("2026-03-12 16:30", 3, "2026-03-15 16:29", "2026-03-16 01:01"),
+    ("2026-03-13 16:30", 3, "2026-03-16 15:59", "2026-03-17 01:01"),
+    ("2026-03-13 16:30", 1, "2026-03-16 15:59", "2026-03-17 01:01"),  # a weekend is no day for an answer either
+    ("2026-03-12 10:00", 1, "2026-03-13 15:59", "2026-03-14 01:01"),  # nor is what is left of a session
+    (EASTER, 3, "2026-04-08 15:59", "2026-04-09 01:01"), (NEW_YEAR, 3, "2026-02-20 15:59", "2026-02-21 01:01"),
+    (EASTER, 7, "2026-04-09 16:29", "2026-04-10 01:01")])
+def test_a_debit_that_the_bank_never_got_is_rejected_after_its_days_and_a_session_and_not_earlier(
+    bank: str, begun: str, days: int, kept: str, gone: str
+) -> None:
     async def story(world: World) -> None:
+        world.banks[bank].bank.fault("outage", answer="maintenance", for_s=10 * 86_400.0)
         apply = await world.debit(bank)
-        await world.until("2026-04-05 16:29")
-        assert (await world.apply(apply.id)).status == ApplyStatus.INIT
+        await world.until(kept)
         assert await world.run("ApplyTimeoutReject") == 0
-        await world.until("2026-04-06 01:01")
-        gone = await world.apply(apply.id)
-        assert (gone.status, gone.reject_reason) == (ApplyStatus.REJECTED, "TIMEOUT")
+        assert (await world.apply(apply.id)).status == ApplyStatus.INIT
+        await world.until(gone)
+        ended = await world.apply(apply.id)
+        assert (ended.status, ended.reject_reason) == (ApplyStatus.REJECTED, "TIMEOUT")
         assert [debit.reason for debit in await world.debits(bank)] == ["TIMEOUT"]
         assert [one["detail"] for one in world.of_kind("notify", event="DEPOSIT_REJECT")] == ["TIMEOUT"]
-        late = await world.debit(bank, 1)
-        await world.until("2026-04-08 12:00")
-        assert world.collected() == [late.bank_ref_id] and await world.run("ApplyTimeoutReject") == 0
-        assert [one["ref"] for one in world.of_kind("bank.request", message="create_debit")] == [late.bank_ref_id]
+        sent = len(world.of_kind("bank.request", message="create_debit"))
+        await asyncio.sleep(86_400)
+        assert len(world.of_kind("bank.request", message="create_debit")) == sent and world.collected() == []
 
-    play(story, start=EASTER, customers=2)
+    play(story, start=begun, settings=AWAY | {
+        "deposit.timeout_days.by_bank": {"hsbc_eddi": days, "hase_eddi": days}})
+
+
+@pytest.mark.parametrize("bank", BANKS)
+@pytest.mark.parametrize(("eve", "opening"), [(EASTER, "2026-04-08 07:00"), (NEW_YEAR, "2026-02-20 07:00")])
+def test_a_debit_of_the_eve_of_a_long_holiday_is_sent_when_its_bank_opens_again(
+    bank: str, eve: str, opening: str
+) -> None:
+    async def story(world: World) -> None:
+        apply = await world.debit(bank)
+        await world.until(opening)
+        assert (await world.apply(apply.id)).status == ApplyStatus.INIT and world.collected() == []
+        await asyncio.sleep(3_600)
+        assert (await world.apply(apply.id)).status == ApplyStatus.DONE
+        assert world.collected() == [apply.bank_ref_id] and world.of_kind("notify", event="DEPOSIT_REJECT") == []
+
+    play(story, start=eve)
 
 
 @pytest.mark.parametrize("bank", BANKS)
@@ -342,13 +373,35 @@ def test_a_debit_that_the_bank_may_have_is_never_rejected_by_time(bank: str, pro
     play(story)
 
 
+@pytest.mark.parametrize("bank", BANKS)
+@pytest.mark.parametrize("known_from", ["05:00", "11:00"])
+def test_a_session_that_is_called_off_or_broken_off_counts_for_nothing(bank: str, known_from: str) -> None:
+    """A typhoon on the Monday after the request."""
+    async def story(world: World) -> None:
+        assert isinstance(world.calendars.add_override(
+            Market.HK, date(2026, 3, 16), False, operator="staff_5001", role=Role.SETTLEMENT,
+            known_from_ms=epoch_ms(datetime.fromisoformat(f"2026-03-16 {known_from}"))), Override)
+        fault = world.banks[bank].bank.fault("outage", answer="maintenance", for_s=10 * 86_400.0)
+        apply = await world.debit(bank)
+        await world.until("2026-03-17 06:00")
+        assert (await world.apply(apply.id)).status == ApplyStatus.INIT
+        world.banks[bank].bank.clear(fault)
+        await world.until("2026-03-17 08:00")
+        assert (await world.apply(apply.id)).status == ApplyStatus.DONE and world.collected() == [apply.bank_ref_id]
+
+    play(story, start="2026-03-13 16:30", settings=AWAY)
+
+
 @pytest.mark.parametrize("late_ms", [0, 1])
 def test_of_a_sending_and_the_rejection_at_the_same_moment_one_is_written(late_ms: int) -> None:
-    """The opening of the session and the job fall together."""
+    """The opening of the session and the job fall together; on the day before the bank took nothing."""
     async def story(world: World) -> None:
-        await world.until("2026-04-03 05:00")
+        world.banks["hase"].bank.fault("outage", answer="maintenance", for_s=6 * 86_400.0)
         apply = await world.debit("hase")
-        await world.until("2026-04-08 07:00")
+        await world.until("2026-04-09 00:59")
+        assert await world.states("hase") == {"new_blank": 1}
+        world.here.core.timetable.pause("ApplyTimeoutReject")
+        await world.until("2026-04-09 07:00")
         await asyncio.sleep(late_ms / 1000)
         rejected = await world.run("ApplyTimeoutReject")
         await asyncio.sleep(1_200)
@@ -356,7 +409,7 @@ def test_of_a_sending_and_the_rejection_at_the_same_moment_one_is_written(late_m
         assert status == (ApplyStatus.REJECTED if rejected else ApplyStatus.DONE)
         assert len(world.collected()) == 1 - rejected and await credited(world) == [0 if rejected else 100_000]
 
-    play(story, start=EASTER, settings={"deposit.timeout_days.by_bank": {"hsbc_eddi": 5, "hase_eddi": 5}})
+    play(story, start=EASTER, settings=AWAY)
 
 
 def test_a_success_over_another_amount_is_not_credited_and_alarms() -> None:

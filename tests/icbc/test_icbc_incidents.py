@@ -12,7 +12,7 @@ from icbc_world import FRONTLINE, HKD, ON_DUTY, SUPERVISOR, TECH, IcbcWorld, icb
 from sqlalchemy import select, update
 
 from core.banks.icbc import CANARY, PROD
-from core.deposits.icbc_flows import breaks_of, suggested
+from core.deposits.icbc_flows import MOST_SUMS, Row, breaks_of, shifts_of, suggested
 from core.deposits.icbc_incidents import MAY, Handled
 from core.deposits.statements import MATCHED, NEW, VOID
 from core.domain import Role
@@ -459,6 +459,21 @@ def test_an_emergency_credit_says_what_the_groups_say(change: dict[str, Any]) ->
         before = world.references()
         refused = world.run(world.incidents.emergency_credit(entry, SUPERVISOR, "because"))
         assert isinstance(refused, Refusal) and refused.code is Code.INVALID_PARAM and world.references() == before
+
+
+# --- how much refunds may explain ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("refunds", "corrected"), [(12, True), (13, False), (60, False)])
+def test_a_shift_is_corrected_while_the_refunds_prove_it_and_no_longer(refunds: int, corrected: bool) -> None:
+    """Of more amounts nearly any number is a sum: people decide, and the script ends in good time."""
+    amounts = [10, *(2**number for number in range(refunds)), 7]
+    balances = [sum(amounts[:number + 1]) for number in range(len(amounts))]
+    rows = [Row(number, PROD, HKD, f"{number:016d}", number, "HKD", amount, 0, balance, "", "", "", 0, 0, None,
+                f"{number}") for number, (amount, balance) in enumerate(zip(amounts, balances, strict=True))]
+    assert MOST_SUMS == 2**12
+    found = shifts_of([rows[0], rows[-1]], rows[1:-1])
+    assert [(shift.rows, shift.by) for shift in found] == [((rows[-1],), 2**refunds - 1)] * corrected
 
 
 # --- whatever the order -------------------------------------------------------------------------------------------

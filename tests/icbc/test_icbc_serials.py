@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import Any
 
 import pytest
-from icbc_world import HKD, ON_DUTY, SUPERVISOR, IcbcWorld, icbc_world
+from icbc_world import HKD, ON_DUTY, SUPERVISOR, IcbcWorld, icbc_world, ms_of
 
 from core.banks.icbc import CANARY, PROD, Told
+from core.clock import hkt_date, yyyymmdd
 from core.deposits.icbc_flows import other_payer, other_payment
 from core.deposits.icbc_incidents import Handled
 from core.deposits.statements import NEW, VOID
@@ -17,6 +19,8 @@ from core.statement import Entry
 from emulators.receiving import Line
 
 WIRES = ("messages", "full")
+EVENING = "2026-03-12 23:12"
+"""Late enough for a short night: what is paid until 23:50 comes again with the pulls of whole days, 00:20 and 00:30."""
 
 
 def put(world: IcbcWorld, line: Line) -> None:
@@ -57,6 +61,19 @@ def again(world: IcbcWorld, line: Line, customer: str = "c", amount: int = 30_00
     return new
 
 
+def hear(world: IcbcWorld) -> Counter[str]:
+    """How often the bank tells each serial from now on, over both lines."""
+    told, answer = Counter[str](), world.bank.answer
+
+    def heard(line: str, request: Any) -> Any:
+        said = answer(line, request)
+        told.update(record.serial for record in said.records)
+        return said
+
+    world.bank.answer = heard  # type: ignore[method-assign]
+    return told
+
+
 def under(world: IcbcWorld, line: Line) -> list[tuple[str, int, str, int]]:
     """(reference, amount, name, status) of what matching knows under a serial."""
     return [(flow.bank_ref, flow.amount, flow.en_name, flow.status) for flow in world.flows()
@@ -64,7 +81,7 @@ def under(world: IcbcWorld, line: Line) -> list[tuple[str, int, str, int]]:
 
 
 def next_day(world: IcbcWorld, day: int = 13) -> None:
-    world.until(f"2026-03-{day} 07:00")
+    world.until(f"2026-03-{day} 00:50")
 
 
 # --- a serial given again ---------------------------------------------------------------------------------------
@@ -72,7 +89,7 @@ def next_day(world: IcbcWorld, day: int = 13) -> None:
 
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_serial_given_again_after_a_refund_is_another_entry_once(wire: str) -> None:
-    with icbc_world(wire=wire) as world:
+    with icbc_world(wire=wire, start=EVENING) as world:
         line = refunded(world)
         first = (line.reference, 100_000, "CHAN A", VOID)
         assert under(world, line) == [first]
@@ -83,17 +100,19 @@ def test_a_serial_given_again_after_a_refund_is_another_entry_once(wire: str) ->
         for group in (PROD, CANARY):
             [row] = [row for row in world.rows(group) if row.serial == line.reference]
             assert (row.bank_ref, row.credit, row.deleted_at) == (f"{line.reference}#2", 30_000, None)
+        told = hear(world)
+        world.run(world.collector.pull_yesterday())
+        assert told.pop(line.reference) == 2 and under(world, line) == both, "a pull of whole days brings it again"
         world.run(world.restart_core())
-        world.pass_s(600)
-        next_day(world, 14)
-        assert under(world, line) == both, "a pull of whole days brings it again, and another core asks for all"
+        world.pass_s(300)
+        assert told.pop(line.reference) == 2 and under(world, line) == both, "and another core asks for all"
         entry = world.run(world.incidents.evidence(HKD, line.reference))
         refused = world.run(world.incidents.emergency_credit(entry, SUPERVISOR, "once more"))
         assert isinstance(refused, Refusal) and refused.code is Code.DUPLICATE and under(world, line) == both
 
 
 def test_a_serial_given_three_times_is_three_entries() -> None:
-    with icbc_world() as world:
+    with icbc_world(start=EVENING) as world:
         line = refunded(world)
         second = again(world, line)
         next_day(world)
@@ -111,7 +130,7 @@ def test_a_serial_given_three_times_is_three_entries() -> None:
 
 
 def test_use_is_marked_at_the_payment_that_was_used() -> None:
-    with icbc_world() as world:
+    with icbc_world(start=EVENING) as world:
         line = refunded(world)
         again(world, line)
         next_day(world)
@@ -145,7 +164,7 @@ def test_a_group_that_never_heard_of_the_first_payment_knows_the_second_by_the_s
 
 
 def test_what_is_credited_by_emergency_before_the_line_tells_it_is_known() -> None:
-    with icbc_world() as world:
+    with icbc_world(start=EVENING) as world:
         line = refunded(world)
         new = again(world, line)
         entry = world.run(world.incidents.evidence(HKD, line.reference))
@@ -159,7 +178,7 @@ def test_what_is_credited_by_emergency_before_the_line_tells_it_is_known() -> No
 
 
 def test_a_serial_given_again_before_the_script_ran_is_told_and_found_by_it() -> None:
-    with icbc_world() as world:
+    with icbc_world(start=EVENING) as world:
         line = world.pay("a", 100_000)
         world.pass_s(300)
         world.pay("b", 50_000)
@@ -207,7 +226,7 @@ SAME_OR_NOT = pytest.mark.parametrize("amount", [30_000, 100_000])
 @APART
 @SAME_OR_NOT
 def test_what_stands_under_a_serial_in_the_other_group_may_be_another_payment(down: str, amount: int) -> None:
-    with icbc_world() as world:
+    with icbc_world(start=EVENING) as world:
         line = apart(world, down, amount)
         later = CANARY if down == "line2" else PROD
         earlier = PROD if down == "line2" else CANARY
@@ -235,7 +254,7 @@ def test_what_stands_under_a_serial_in_the_other_group_may_be_another_payment(do
 
 @SAME_OR_NOT
 def test_it_stays_told_and_can_be_credited_until_matching_has_it(amount: int) -> None:
-    with icbc_world() as world:
+    with icbc_world(start=EVENING) as world:
         line = apart(world, "line2", amount)
         next_day(world)
         world.run(world.incidents.run_script(HKD, ON_DUTY))
@@ -282,13 +301,18 @@ def test_the_other_group_feeds_its_own_payment_when_it_is_its_turn() -> None:
 # --- two that look alike ----------------------------------------------------------------------------------------
 
 
-def alike(world: IcbcWorld, other: str = "b") -> tuple[Line, Line]:
-    """Two payments of one second, amount and (no) remark; the second is shown one pull later. Nothing follows them."""
+def alike(world: IcbcWorld, other: str = "b", shown: str = "") -> tuple[Line, Line]:
+    """Two payments of one second, amount and (no) remark; the second is shown one pull later, or at that moment, and
+    then a payment of the new day came between. Nothing else follows them."""
     world.pay("c", 50)
     world.pass_s(300)
     one, two = (world.bank.transfer(who, "HKD", 100_000, remark="") for who in ("a", other))
     hidden = world.bank._lines.pop(two.seq)
     world.pass_s(70)
+    if shown:
+        world.until("2026-03-13 00:21")
+        world.pay("c", 60)
+        world.until(shown)
     world.bank._lines[two.seq] = hidden
     world.pass_s(70)
     return one, two
@@ -299,7 +323,7 @@ def alike(world: IcbcWorld, other: str = "b") -> tuple[Line, Line]:
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_payment_that_is_proven_and_not_taken_is_told_at_once(wire: str, other: str) -> None:
     """By another payer, or by the balances alone; no other statement has to come for it."""
-    with icbc_world(wire=wire) as world:
+    with icbc_world(wire=wire, start=EVENING) as world:
         _, two = alike(world, other)
         key = f"{PROD}:{HKD}:{two.reference}"
         assert world.alerts("ICBC-07") == [key] and "likely type 3" in world.details("ICBC-07")[0]
@@ -327,6 +351,77 @@ def test_after_a_restart_it_is_told_again_until_somebody_takes_it() -> None:
         world.run(world.restart_core())
         world.pass_s(120)
         assert len(world.alerts("ICBC-07")) == 2 and world.open_alerts("ICBC-07") == set()
+
+
+def over_midnight(world: IcbcWorld) -> Line:
+    """The pull of the day before tells of the second of two at 00:30. The core dies, and the next one begins behind a
+    row of the new day: by itself the bank does not tell it of the evening any more."""
+    _, two = alike(world, shown="2026-03-13 00:29")
+    world.until("2026-03-13 00:31")
+    assert world.open_alerts("ICBC-07") >= {f"{PROD}:{HKD}:{two.reference}"}
+    world.end_core()
+    world.until("2026-03-13 00:33")
+    return two
+
+
+def refuse_other_days(world: IcbcWorld, until: str) -> None:
+    """Until a moment the bank tells of the day itself only."""
+    admits, until_ms = world.bank.admits, ms_of(until)
+
+    def admitted(line: str, request: Any) -> str | None:
+        past = 0 < int(request.query.begin_date or 0) < yyyymmdd(hkt_date(world.clock.now_ms()))
+        return "B0099" if past and world.clock.now_ms() < until_ms else admits(line, request)
+
+    world.bank.admits = admitted  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("bank", ["answers", "is silent", "refuses other days"])
+def test_over_midnight_and_a_restart_it_stands_until_somebody_takes_it(bank: str) -> None:
+    """Also while the bank does not say whether it is there. It is escalated as ever."""
+    with icbc_world(start="2026-03-12 23:35") as world:
+        two = over_midnight(world)
+        keys = world.open_alerts("ICBC-07")
+        if bank == "refuses other days":
+            refuse_other_days(world, "2026-03-13 00:53")
+        elif bank == "is silent":
+            world.bank.fault("line_down", message="line1", for_s=1_200)
+            world.bank.fault("line_down", message="line2", for_s=1_200)
+        world.run(world.restart_core())
+        world.until("2026-03-13 00:50")
+        assert world.open_alerts("ICBC-07") == keys, "the entry is missing still"
+        assert set(world.alerts("ICBC-07", "escalated")) == keys
+        world.until("2026-03-13 01:00")
+        assert world.open_alerts("ICBC-07") == keys
+        credit(world, two)
+        assert world.open_alerts("ICBC-07") == set()
+
+
+def credit(world: IcbcWorld, line: Line) -> None:
+    entry = Entry("icbc", HKD, line.reference, "HKD", line.amount, "C", line.booked_ms, en_name=line.payer_name)
+    assert not isinstance(world.run(world.incidents.emergency_credit(entry, SUPERVISOR, "two payments")), Refusal)
+
+
+def test_one_that_is_taken_before_the_bank_has_told_of_it_again_is_over_when_it_does() -> None:
+    with icbc_world(start="2026-03-12 23:35") as world:
+        two = over_midnight(world)
+        refuse_other_days(world, "2026-03-13 00:53")
+        world.run(world.restart_core())
+        world.until("2026-03-13 00:35")
+        credit(world, two)
+        world.until("2026-03-13 00:58")
+        assert world.open_alerts("ICBC-07") == set() and world.references().count(two.reference) == 1
+        assert world.details("ICBC-07")[-1] == "it has been taken"
+
+
+def test_over_midnight_and_a_restart_it_is_over_when_the_bank_shows_it_no_more() -> None:
+    with icbc_world(start="2026-03-12 23:35") as world:
+        two = over_midnight(world)
+        world.bank._lines.pop(two.seq)
+        world.run(world.restart_core())
+        world.until("2026-03-13 00:39")
+        assert world.open_alerts("ICBC-07") == set()
+        world.until("2026-03-13 00:50")
+        assert world.alerts("ICBC-07", "escalated") == []
 
 
 def test_what_the_bank_shows_no_more_needs_nobody() -> None:
