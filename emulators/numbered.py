@@ -43,14 +43,6 @@ class NumberedBank(ReceivingBank):
 
     # Faults
 
-    def fault(self, name: str, **params: Any) -> str:
-        """Put a fault in force; gives its id."""
-        return self.faults.put(name, params)
-
-    def clear(self, fault_id: str) -> None:
-        """End a fault."""
-        self.faults.clear(fault_id)
-
     # Numbering
 
     def item_of(self, line: Line, number: int, changes: Mapping[str, Any]) -> Any:

@@ -11,12 +11,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from core.clock import Clock
 from core.errors import InvariantBroken, Misconfigured
 from core.trace import Trace
 from emulators.book import OUTSIDE, Account, Book
+from emulators.faults import FaultsInForce
 
 BROKER: Final = "broker"
 
@@ -50,7 +51,11 @@ class Payer:
 
 
 class ReceivingBank:
-    """``bank``: its code in settings and traces. ``our_accounts``: currency -> number (settings ``receiving``)."""
+    """``bank``: its code in settings and traces. ``our_accounts``: currency -> number (settings ``receiving``).
+
+    A bank's own class makes ``faults`` of its table."""
+
+    faults: FaultsInForce
 
     def __init__(
         self, bank: str, clock: Clock, trace: Trace, our_accounts: Mapping[str, str],
@@ -73,6 +78,16 @@ class ReceivingBank:
         for ccy in our_accounts:
             self.book.open(OUTSIDE, ccy, floor=None)
             self._broker[ccy] = self.book.open(BROKER, ccy)
+
+    # Faults
+
+    def fault(self, name: str, **params: Any) -> str:
+        """Put a fault in force; gives its id."""
+        return self.faults.put(name, params)
+
+    def clear(self, fault_id: str) -> None:
+        """End a fault."""
+        self.faults.clear(fault_id)
 
     # Customers
 

@@ -77,14 +77,6 @@ class BochkBank(ReceivingBank):
 
     # Faults
 
-    def fault(self, name: str, **params: Any) -> str:
-        """Put a fault of `FAULTS` in force; gives its id."""
-        return self.faults.put(name, params)
-
-    def clear(self, fault_id: str) -> None:
-        """End a fault."""
-        self.faults.clear(fault_id)
-
     def _changed(self, fault: Fault, begins: bool) -> None:
         if begins and fault.name == "seq_reset":
             self._counted = 0

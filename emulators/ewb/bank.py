@@ -73,14 +73,6 @@ class EwbBank(ReceivingBank):
         self.faults = FaultsInForce(BANK, TABLE, timer_of(loop), trace, streams("ewb.faults").random)
         self._now_ms = clock.now_ms
 
-    def fault(self, name: str, **params: Any) -> str:
-        """Put a fault in force; gives its id."""
-        return self.faults.put(name, params)
-
-    def clear(self, fault_id: str) -> None:
-        """End a fault."""
-        self.faults.clear(fault_id)
-
     def today(self) -> date:
         """The day of which the portal tells."""
         return hkt_date(self._now_ms())

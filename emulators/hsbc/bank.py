@@ -71,14 +71,6 @@ class HsbcBank(ReceivingBank):
 
     # Faults
 
-    def fault(self, name: str, **params: Any) -> str:
-        """Put a fault in force; gives its id."""
-        return self.faults.put(name, params)
-
-    def clear(self, fault_id: str) -> None:
-        """End a fault."""
-        self.faults.clear(fault_id)
-
     def is_up(self) -> bool:
         """Whether the bank's server takes connections now."""
         return not self._in_maintenance(self._clock.now_ms()) and not self.faults.active("sftp_down")

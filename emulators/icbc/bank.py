@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from core.clock import MS_PER_DAY, MS_PER_S, US_PER_S, Clock, hkt_date, hkt_midnight_ms, yyyymmdd
 from core.settings import Settings
@@ -63,14 +63,6 @@ class IcbcBank(ReceivingBank):
         return self._clock.now_ms() + int(skew * MS_PER_S)
 
     # Faults
-
-    def fault(self, name: str, **params: Any) -> str:
-        """Put a fault in force; gives its id."""
-        return self.faults.put(name, params)
-
-    def clear(self, fault_id: str) -> None:
-        """End a fault."""
-        self.faults.clear(fault_id)
 
     def _booked(self, line: Line) -> None:
         self._last_before.setdefault(hkt_date(line.booked_ms), line.seq - 1)

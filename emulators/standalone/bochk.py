@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from emulators.bochk.s16 import S16Writer
 from emulators.standalone.http import HttpFace, listening
 from emulators.standalone.journal import HttpJournal
 from emulators.standalone.receiving import StandingReceiving
-from emulators.standalone.standing import Site, aimed
+from emulators.standalone.standing import Site
 
 SECRETS: Final = "bochk.secrets.json"
 _NAMES: Final = ("password", "cert_password", "ftp_password")
@@ -70,19 +70,9 @@ class StandingBochk(StandingReceiving):
         who = self._who
         return {"cust_id": who.cust_id, "user_id": who.user_id, "cert_name": who.cert_name,
                 "ftp_user": str(self._settings["bochk.s16.user"]), "secrets": str(self._path),
-                **{f"account_{ccy.lower()}": number for ccy, number in self._bank.our_accounts.items()}}
+                **self.accounts()}
 
-    # Faults and the bank's view
-
-    def put_fault(self, name: str, params: Mapping[str, Any]) -> str:
-        aimed(params, self._bank.customers())
-        return self._bank.fault(name, **params)
-
-    def clear_fault(self, fault_id: str) -> None:
-        self._bank.clear(fault_id)
-
-    def faults_in_force(self) -> list[dict[str, Any]]:
-        return self._bank.faults.shown()
+    # The bank's view
 
     def state(self) -> dict[str, Any]:
         return self._bank.state() | {

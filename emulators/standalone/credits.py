@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from emulators.standalone.http import HttpFace
 from emulators.standalone.journal import HttpJournal
 from emulators.standalone.keys import load_or_create, write_secret
 from emulators.standalone.receiving import StandingReceiving
-from emulators.standalone.standing import Site, aimed
+from emulators.standalone.standing import Site
 
 SCB_PATH: Final = "/scb.fps.v1.ScbFps/ScbFpsCredits"
 _PATHS: Final = {"cgb": cgb.PATH, "scb": SCB_PATH, "citi": citi.PATH, **dict.fromkeys(MAILBOXES, notices.PATH)}
@@ -108,19 +108,9 @@ class StandingCredits(StandingReceiving):
         return {"http": self._address}
 
     def credentials(self) -> dict[str, str]:
-        return {**self._shown, **{f"account_{ccy.lower()}": number for ccy, number in self._bank.our_accounts.items()}}
+        return {**self._shown, **self.accounts()}
 
-    # Faults and the bank's view
-
-    def put_fault(self, name: str, params: Mapping[str, Any]) -> str:
-        aimed(params, self._bank.customers())
-        return self._bank.fault(name, **params)
-
-    def clear_fault(self, fault_id: str) -> None:
-        self._bank.clear(fault_id)
-
-    def faults_in_force(self) -> list[dict[str, Any]]:
-        return self._bank.faults.shown()
+    # The bank's view
 
     def state(self) -> dict[str, Any]:
         return {"faults": self._bank.faults.shown(), "totals": self.totals(), "connections": self._face.connections,

@@ -43,20 +43,14 @@ class StandingEwb(StandingReceiving):
     def credentials(self) -> dict[str, str]:
         today = f"{self._address}/{self._bank.today()}"
         return {"csv_of_today": f"{today}.csv", "bai2_of_today": f"{today}.bai2",
-                **{f"account_{ccy.lower()}": number for ccy, number in self._bank.our_accounts.items()}}
+                **self.accounts()}
 
     # Faults and the bank's view
 
     def put_fault(self, name: str, params: Mapping[str, Any]) -> str:
         if params.get("customer") is not None:
             raise Misconfigured("a file tells of all customers at once", remedy="leave customer out")
-        return self._bank.fault(name, **params)
-
-    def clear_fault(self, fault_id: str) -> None:
-        self._bank.clear(fault_id)
-
-    def faults_in_force(self) -> list[dict[str, Any]]:
-        return self._bank.faults.shown()
+        return super().put_fault(name, params)
 
     def state(self) -> dict[str, Any]:
         return {"faults": self._bank.faults.shown(), "totals": self.totals(), "connections": self._face.connections,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -22,7 +22,7 @@ from emulators.standalone.loop import ServedLoop
 from emulators.standalone.push_control import PushOrder, keep, kept
 from emulators.standalone.receiving import StandingReceiving
 from emulators.standalone.ssh import SftpFace, load_or_create
-from emulators.standalone.standing import Site, aimed
+from emulators.standalone.standing import Site
 
 T = TypeVar("T")
 PUSH_TO: Final = "hsbc.push.json"
@@ -73,7 +73,7 @@ class StandingHsbc(StandingReceiving):
         return {**self._face.credentials(), **made, "broker_pgp_certificate": str(self._folder / "hsbc.broker.pub.asc"),
                 "bank_pgp_certificate": str(self._folder / "hsbc.bank.pub.asc"),
                 "push_public_key": str(self._folder / "hsbc.push.pub"), **push,
-                **{f"account_{ccy.lower()}": number for ccy, number in self._bank.our_accounts.items()}}
+                **self.accounts()}
 
     # Dropping
 
@@ -93,17 +93,7 @@ class StandingHsbc(StandingReceiving):
             return {"to": None}
         return self._push.shown()
 
-    # Faults and the bank's view
-
-    def put_fault(self, name: str, params: Mapping[str, Any]) -> str:
-        aimed(params, self._bank.customers())
-        return self._bank.fault(name, **params)
-
-    def clear_fault(self, fault_id: str) -> None:
-        self._bank.clear(fault_id)
-
-    def faults_in_force(self) -> list[dict[str, Any]]:
-        return self._bank.faults.shown()
+    # The bank's view
 
     def state(self) -> dict[str, Any]:
         folder = self._bank.values.folder

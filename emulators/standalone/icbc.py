@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from core.wire.icbc import PATH
@@ -13,7 +13,7 @@ from emulators.icbc.faults import AIM, FAULTS, LINES
 from emulators.standalone.http import HttpFace
 from emulators.standalone.journal import HttpJournal
 from emulators.standalone.receiving import StandingReceiving
-from emulators.standalone.standing import Site, aimed
+from emulators.standalone.standing import Site
 
 
 class StandingIcbc(StandingReceiving):
@@ -57,19 +57,9 @@ class StandingIcbc(StandingReceiving):
                  if (owner, half) != ("bank", "private_key")}
         names = {f"{line}_user": user for line, user in self._bank.users.items()}
         return {"cis": str(self._settings["icbc.cis"]), "bank_code": str(self._settings["icbc.bank_code"]), **names,
-                **shown, **{f"account_{ccy.lower()}": number for ccy, number in self._bank.our_accounts.items()}}
+                **shown, **self.accounts()}
 
-    # Faults and the bank's view
-
-    def put_fault(self, name: str, params: Mapping[str, Any]) -> str:
-        aimed(params, self._bank.customers())
-        return self._bank.fault(name, **params)
-
-    def clear_fault(self, fault_id: str) -> None:
-        self._bank.clear(fault_id)
-
-    def faults_in_force(self) -> list[dict[str, Any]]:
-        return self._bank.faults.shown()
+    # The bank's view
 
     def state(self) -> dict[str, Any]:
         return {"faults": self._bank.faults.shown(), "totals": self.totals(),

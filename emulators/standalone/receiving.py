@@ -14,7 +14,7 @@ from emulators.faults import FaultKind, Parameter
 from emulators.office import Entry, Truth
 from emulators.receiving import Payer, ReceivingBank
 from emulators.standalone.customers import NewCustomer
-from emulators.standalone.standing import Agreement, Movement, Refused, Unknown, named
+from emulators.standalone.standing import Agreement, Movement, Refused, Unknown, aimed, named
 from emulators.standalone.words import decimal
 
 
@@ -69,7 +69,23 @@ class StandingReceiving:
     def agree(self, agreement: Agreement) -> None:  # noqa: ARG002 - the shape of every bank
         raise Refused(f"a transfer to an account at {self.bank} needs no agreement")
 
+    # Faults
+
+    def put_fault(self, name: str, params: Mapping[str, Any]) -> str:
+        aimed(params, self._book.customers())
+        return self._book.fault(name, **params)
+
+    def clear_fault(self, fault_id: str) -> None:
+        self._book.clear(fault_id)
+
+    def faults_in_force(self) -> list[dict[str, Any]]:
+        return self._book.faults.shown()
+
     # The telephone, the book
+
+    def accounts(self) -> dict[str, str]:
+        """Our accounts there, as credentials name them."""
+        return {f"account_{ccy.lower()}": number for ccy, number in self._book.our_accounts.items()}
 
     def inquire(self, reference: str) -> Truth:
         line = next((line for line in self._book.lines() if line.reference == reference), None)
