@@ -8,7 +8,6 @@ waits for a state, with a limit.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,8 +16,8 @@ from typing import Any
 
 import pytest
 from inline_server import Server
+from surroundings import ACCOUNT, CARD_ID, NAME, UID, OneCustomer, ShiftedClock
 
-from core.accounts import CustomerNames
 from core.banks.edda import Debtor, EddaLines
 from core.calendars import Calendars
 from core.clock import epoch_ms, hkt_date, hkt_midnight_ms
@@ -37,41 +36,9 @@ from emulators.edda.bank import EddaBank
 from emulators.edda.link import MessageLink
 from emulators.streams import Streams
 
-UID, ACCOUNT, CARD, NAME, WORKERS = 7_000_001, 700_000_101, 42, "CHAN TAI MAN", 3
+WORKERS = 3
 QUICK: dict[str, Any] = {"edda.send.repeat_s": [0.2], "edda.api.timeout_s": 1.0, "edda.send.lease_s": 2}
 OPEN, BEFORE = "2026-03-12 10:00", "2026-03-12 06:59:56"
-
-
-class ShiftedClock:
-    """A clock that runs as the machine's and began at a Hong Kong time."""
-
-    def __init__(self, begun: str) -> None:
-        self._shift_us = epoch_ms(datetime.fromisoformat(begun)) * 1000 - time.monotonic_ns() // 1000
-
-    def now_us(self) -> int:
-        return time.monotonic_ns() // 1000 + self._shift_us
-
-    def now_ms(self) -> int:
-        return self.now_us() // 1000
-
-
-class OneCustomer:
-    """The account service of a platform with one customer."""
-
-    def __init__(self, risk_control: Any) -> None:
-        self._risk = risk_control
-
-    async def trade_account(self, uid: int, market: int) -> int:
-        return ACCOUNT
-
-    async def settled_cash(self, trade_acc_id: int, ccy: str) -> int:
-        return 0
-
-    async def risk_level(self, uid: int) -> int:
-        return 1
-
-    async def names(self, uid: int) -> CustomerNames | None:
-        return CustomerNames(NAME)
 
 
 async def no_line(_request: Any) -> Any:
@@ -94,7 +61,7 @@ class Worker:
         self.deposits = self.core.direct_debit.banks[scene.of].deposits
 
     async def debit(self) -> Apply:
-        found = await self.deposits.submit(UID, ACCOUNT, 1, CARD, "1" * 12, "HKD", 100_000)
+        found = await self.deposits.submit(UID, ACCOUNT, 1, CARD_ID, "1" * 12, "HKD", 100_000)
         assert isinstance(found, Apply), found
         return found
 
@@ -162,7 +129,7 @@ async def scene(of: str, begun: str, config: StorageConfig) -> AsyncIterator[Sce
     opened = [await open_databases(config) for _ in range(WORKERS)]
     made = Scene(of, begun)
     made.workers = [Worker(f"w{number}", made, databases) for number, databases in enumerate(opened)]
-    await made.workers[0].deposits.authorisations.adopt(UID, CARD, Debtor(of, "1" * 12, NAME), made.mandate)
+    await made.workers[0].deposits.authorisations.adopt(UID, CARD_ID, Debtor(of, "1" * 12, NAME), made.mandate)
     for worker in made.workers:
         await worker.core.start()
     try:

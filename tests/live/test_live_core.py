@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,12 +16,11 @@ from typing import Any
 
 import pytest
 import uvicorn
+from surroundings import ACCOUNT, CARD_ID, NAME, UID, OneCustomer, ShiftedClock
 
-from core.accounts import CustomerNames
 from core.banks.airstar import HttpxEndpoint, SignedExchange
 from core.calendars import Calendars
 from core.cards.bank_cards import Adoption
-from core.clock import epoch_ms
 from core.locks import LocalLocks
 from core.rpc import in_process
 from core.runtime import Core, Surroundings
@@ -37,45 +35,11 @@ from emulators.airstar.keys import in_memory
 from emulators.streams import Streams
 from tests.rig import STEADY
 
-UID, ACCOUNT, CARD_ID, CARD, NAME = 7_000_001, 700_000_101, 42, "7001234567890123", "CHAN TAI MAN"
+CARD = "7001234567890123"
 PREFIX = f"nostro_live_{os.getpid()}"
 FAST: dict[str, Any] = {
     **STEADY, "sim.airstar.result.delay": [[1.0, 0.05, 0.2]], "airstar.poll.deposit.interval_ms": 100,
     "airstar.poll.withdraw.interval_ms": 100}
-
-
-class ShiftedClock:
-    """A clock that runs as the machine's and shows Thursday 12 March 2026, from 10:00 on: a trading day."""
-
-    def __init__(self) -> None:
-        from datetime import datetime
-
-        self._shift_us = epoch_ms(datetime(2026, 3, 12, 10)) * 1000 - time.monotonic_ns() // 1000
-
-    def now_us(self) -> int:
-        return time.monotonic_ns() // 1000 + self._shift_us
-
-    def now_ms(self) -> int:
-        return self.now_us() // 1000
-
-
-class OneCustomer:
-    """The account service of a platform with one customer."""
-
-    def __init__(self, risk_control: Any) -> None:
-        self._risk = risk_control
-
-    async def trade_account(self, uid: int, market: int) -> int:
-        return ACCOUNT
-
-    async def settled_cash(self, trade_acc_id: int, ccy: str) -> int:
-        return int((await self._risk.balances(trade_acc_id, ccy)).available)
-
-    async def risk_level(self, uid: int) -> int:
-        return 1
-
-    async def names(self, uid: int) -> CustomerNames | None:
-        return CustomerNames(NAME) if uid == UID else None
 
 
 @asynccontextmanager
@@ -101,7 +65,7 @@ async def until(look: Callable[[], Awaitable[bool]], what: str) -> None:
 
 
 async def story(config: StorageConfig) -> None:
-    settings, clock, key = Settings(FAST), ShiftedClock(), in_memory()
+    settings, clock, key = Settings(FAST), ShiftedClock("2026-03-12 10:00"), in_memory()
     events: list[Event] = []
     trace = Trace(clock, events.append)
     bank = AirstarBank(asyncio.get_running_loop(), clock, Streams(1), trace, settings)
