@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
+from itertools import islice
 from random import Random
 from typing import Final
 
@@ -153,18 +154,24 @@ class IcbcBank(ReceivingBank):
             return Answer(head, "B0009", ERRORS["B0009"])
         if head.trans == Trans.BALANCE:
             return Answer(head, account=query.account, ccy=query.ccy, balance=str(self.balance(BROKER, query.ccy)))
-        now, after_seq = self._clock.now_ms(), 0
-        if head.trans == Trans.TODAY:  # nothing that was booked on an earlier day, or before the serial
-            after_seq = max(self._last_before.get(hkt_date(now), self._number), _booked_before(query.begin_seq))
-        lines = [line for line in self.told_on(line_name, query.account, after_seq)
-                 if _asked(head.trans, query, line, now)]
         if query.next_tag and not query.next_tag.isascii():
             return Answer(head, "B0008", ERRORS["B0008"])
-        page = [line for line in lines if line.reference >= query.next_tag][:self._page + 1]
+        now = self._clock.now_ms()
+        page = [*islice((line for line in self.told_on(line_name, query.account, self._before(head.trans, query, now))
+                         if line.reference >= query.next_tag and _asked(head.trans, query, line, now)),
+                        self._page + 1)]
         for line in page[:self._page]:
             self._told[line_name][line.seq] = None
         return Answer(head, account=query.account, ccy=query.ccy, records=tuple(map(_record, page[:self._page])),
                       next_tag=page[self._page].reference if len(page) > self._page else "")
+
+    def _before(self, trans: str, query: Query, now_ms: int) -> int:
+        """A booking up to which a page shows nothing: it is of an earlier day, or before the serials asked for."""
+        if trans == Trans.TODAY:
+            return max(self._last_before.get(hkt_date(now_ms), self._number), _booked_before(query.begin_seq),
+                       _booked_before(query.next_tag))
+        days = (last for day, last in self._last_before.items() if str(yyyymmdd(day)) >= query.begin_date)
+        return max(next(days, self._number), _booked_before(query.next_tag))
 
     def leaves(self, line_name: str, answer: Answer) -> tuple[Answer, int, frozenset[str]]:
         """An answer on its way back, its delay in µs, and which of ``bad_signature`` and ``garbled`` strike it."""
