@@ -134,10 +134,8 @@ class IcbcBank(ReceivingBank):
             return "B0007"
         if abs(now - head.sent_ms) > self.max_skew_ms:
             return "B0004"
-        for package, seen_ms in list(self._packages.items()):
-            if seen_ms >= now - 2 * self.max_skew_ms:
-                break
-            del self._packages[package]
+        while self._packages and self._packages[oldest := next(iter(self._packages))] < now - 2 * self.max_skew_ms:
+            del self._packages[oldest]
         if head.package in self._packages:
             return "B0005"
         if len(self._packages) >= self._package_limit:
