@@ -23,7 +23,7 @@ from core.orchestration.records import BST, Actor
 from core.runtime import Core, Surroundings
 from core.settings import Settings
 from core.storage import Databases, Severed, StorageConfig, open_databases
-from core.trace import Trace
+from core.trace import Event, Trace
 from emulators.airstar.bank import AirstarBank
 from emulators.loop import LoopClock, SimLoop
 from emulators.rpc import SimulatedRpc
@@ -34,6 +34,7 @@ from scenarios.banks import (
     AIRSTAR,
     DIRECT_DEBIT,
     KILL_POINTS,
+    KILLED_AT,
     SOCKET_BANKS,
     STATEMENT_BANKS,
     AirstarInWorld,
@@ -100,6 +101,7 @@ class World:
         self.locks = LocalLocks(clock)
         self.rpc = SimulatedRpc(self.streams("rpc"), self.settings)
         self.traps = DeathTraps(self.kill)
+        self._listening = False  # to what is committed: only once a fault asks for it
         self.places = places or InMemory(loop, self.streams)
         site = Site(scenario.wire, names, loop, clock, trace, self.streams, self.settings, self.calendars, self.places,
                     self.traps)
@@ -339,7 +341,16 @@ class World:
         return lambda: self.rpc.clear(call)
 
     def _inject_core(self, kind: str, fault: Fault) -> None:  # noqa: ARG002 - there is one kind: kill
-        self.traps.arm(KILL_POINTS[fault.parameters["at"]], fault.parameters["restart_after"], fault.times or 1)
+        point: str = fault.parameters["at"]
+        if point.startswith(KILLED_AT) and not self._listening:
+            self._listening = True
+            self.trace.subscribe(self._committed)
+        self.traps.arm(KILL_POINTS[point], fault.parameters["restart_after"], fault.times or 1)
+
+    def _committed(self, event: Event) -> None:
+        """Something has been committed at which the core may have to die."""
+        if event[2] in KILLED_AT and not self._down:
+            self.traps.passes(f"{event[2]} {event[4]['bank']}")
 
     def _inject_job(self, kind: str, fault: Fault) -> Callable[[], None]:  # noqa: ARG002 - there is one kind: stop
         job = fault.parameters["job"]

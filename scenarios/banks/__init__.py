@@ -23,10 +23,7 @@ from scenarios.banks.mailboxes import MAILBOX_BANKS, MAILBOX_FAULTS, MAILBOX_WHO
 from scenarios.banks.places import InMemory, OnLoopback, Places
 from scenarios.banks.sockets import KILLS as SOCKET_KILLS
 from scenarios.banks.sockets import SOCKET_BANKS, WHOLE_LINES, SocketBankInWorld
-from scenarios.banks.statement import StatementBank
-
-KILL_POINTS = AIRSTAR_KILLS | SOCKET_KILLS | EDDA_KILLS
-"""Where a core may be killed, by scenario name -> the message on its line."""
+from scenarios.banks.statement import KILLED_AT, StatementBank, kills
 
 
 class StatementKind(NamedTuple):
@@ -49,12 +46,16 @@ STATEMENT_BANKS: Final[dict[str, StatementKind]] = {
 }
 """Their order is that of the customers' card ids: new ones come last."""
 
+KILL_POINTS: Final = AIRSTAR_KILLS | SOCKET_KILLS | EDDA_KILLS | kills(STATEMENT_BANKS)
+"""Where a core may be killed, by scenario name -> the message on its line, or what it has just committed."""
+
 DIRECT_DEBIT: Final = BANK_OF
 """Name of a direct-debit interface -> its bank."""
 
 __all__ = [
     "AIRSTAR",
     "DIRECT_DEBIT",
+    "KILLED_AT",
     "KILL_POINTS",
     "SOCKET_BANKS",
     "STATEMENT_BANKS",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from datetime import date
 from typing import Any, Final
 
 from core.clock import MS_PER_DAY, US_PER_MS, hkt_date, hkt_midnight_ms
@@ -35,6 +36,7 @@ class EwbInWorld(ReceivingInWorld):
         self._clerk = Actor(site.settings["sim.ewb.by"], Role.FRONTLINE)
         self._times_ms = sorted(_ms_of_day(text) for text in site.settings["sim.ewb.upload_at"])
         self._upload: Upload | None = None
+        self._brought = date.min  # the day on which files were brought last: it was not over then
         self._under_way: dict[asyncio.Task[None], None] = {}
 
     async def open(self) -> None:
@@ -79,13 +81,17 @@ class EwbInWorld(ReceivingInWorld):
         self._wait()
 
     async def _bring(self, upload: Upload) -> None:
-        """The CSV first: the BAI2 file names what it has brought."""
-        day = self.bank.today()
+        """The files of today, and of the days since the last time: what came after it is in theirs. The CSV first: the
+        BAI2 file names what it has brought."""
+        today = self.bank.today()
         try:
-            await upload(self.bank.csv(day), f"EWB-{day:%Y%m%d}.csv", self._clerk)
-            await upload(self.bank.bai2(day), f"EWB-{day:%Y%m%d}.bai", self._clerk)
-        except Severed:  # the core dies while the file is under way: the next one is brought
+            for day in self.bank.days():
+                if day >= self._brought:
+                    await upload(self.bank.csv(day), f"EWB-{day:%Y%m%d}.csv", self._clerk)
+                    await upload(self.bank.bai2(day), f"EWB-{day:%Y%m%d}.bai", self._clerk)
+        except Severed:  # the core dies while a file is under way: next time all of them are brought
             return
+        self._brought = today
 
 
 def _ms_of_day(text: str) -> int:

@@ -6,7 +6,7 @@ A bank's own class inherits this and adds its servers (`open`), the lines to the
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from core.domain import Market
 from core.storage import Databases
@@ -15,6 +15,15 @@ from emulators.receiving import Line, ReceivingBank
 from scenarios.banks.bank import BankInWorld, Life, Site, Tell
 from scenarios.population import BankCard, Customer
 from scenarios.workload import Kind
+
+KILLED_AT: Final = ("statement", "match")
+"""Events after whose commit a core may be killed: an entry was kept or supplemented, a match made or taken apart."""
+
+
+def kills(banks: Iterable[str]) -> dict[str, str]:
+    """Where the core may be killed -> what has just been committed there."""
+    return {f"{kind}:{bank}": f"{kind} {bank}" for bank in banks for kind in KILLED_AT}
+
 
 NO_SUCH_SERVICE, NO_MONEY = -1, -2
 """Codes of `ReceivingInWorld.ask`: the bank does nothing of that kind; the customer has not got the money."""
