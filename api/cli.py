@@ -184,7 +184,7 @@ def scenarios(as_json: JsonFlag = False) -> None:
 @app.command("import")
 def import_statements(
     bank: Annotated[str, typer.Argument(help="hsbc, bochk, ewb, hase, ccba, dbs, za, spd, cgb, scb or citi.")],
-    files: Annotated[list[Path], typer.Argument(help="Statement files, or folders of them.", metavar="FILE...")],
+    files: Annotated[list[Path], typer.Argument(help="Statement files, pipes, or folders.", metavar="FILE...")],
     data: Annotated[Path, typer.Option(help="Folder of the databases, made if it is not there.")] = Path("runs/import"),
     as_of: Annotated[str | None, typer.Option(
         "--as-of", metavar="YYYY-MM-DD", help="The day on which the files came, by default today.")] = None,

@@ -97,6 +97,8 @@ def _print_block(shown: dict[str, Any]) -> None:
     for name, value in facts.items():
         console.print(f"  {name.replace('_', ' '):{width}}  {value}", markup=False)
     _print_customers(console, shown["customers"])
+    if shown["clock"]:
+        console.print(f"Clock: {shown['clock']}.", markup=False)
     console.print(f"State: {shown['state']}. Ctrl-C ends it.")
 
 

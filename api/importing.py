@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from sqlite3 import DatabaseError
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from core.calendars import Calendars
 from core.clock import MS_PER_DAY, US_PER_MS, Clock, MachineClock, hkt_date
 from core.deposits.collection import StatementRoom
-from core.deposits.importing import Imported, brings_entries, check_bank, import_file, refused_whole
+from core.deposits.importing import Brings, Imported, brings_entries, check_bank, import_file, refused_whole
 from core.deposits.statements import Statements
 from core.errors import Misconfigured
 from core.jobs import Jobs
 from core.settings import Settings
 from core.storage import Databases, StorageConfig, open_databases
 from core.trace import Trace
+
+_WORDS: Final[dict[str, tuple[str, str]]] = {
+    Brings.ENTRIES: ("entry", "entries"), Brings.NAMES: ("named", "named"),
+    Brings.SUPPLEMENTS: ("supplement", "supplements")}
+"""Of one, and of several."""
 
 
 class FileDone(NamedTuple):
@@ -30,8 +38,8 @@ class FileDone(NamedTuple):
     def shown(self) -> dict[str, Any]:
         """As plain data."""
         done = self.done
-        return {"file": self.file, "format": done.format, "accepted": done.accepted, "duplicate": done.duplicate,
-                "refused": [one._asdict() for one in done.refused]}
+        return {"file": self.file, "format": done.format, "accepted": done.accepted, **_by_kind([done]),
+                "duplicate": done.duplicate, "refused": [one._asdict() for one in done.refused]}
 
 
 class Summary(NamedTuple):
@@ -55,19 +63,37 @@ class Summary(NamedTuple):
 
     def shown(self) -> dict[str, Any]:
         """As plain data."""
-        return {"bank": self.bank, "data": self.data, "accepted": self.accepted, "duplicate": self.duplicate,
+        return {"bank": self.bank, "data": self.data, "accepted": self.accepted,
+                **_by_kind([file.done for file in self.files]), "duplicate": self.duplicate,
                 "refused": self.refused, "files": [file.shown() for file in self.files]}
 
     def lines(self) -> list[str]:
         """For people; a refusal begins as a compiler's message does, so that editors find the place."""
         found: list[str] = []
         for file, done in self.files:
-            found.append(f"{file}  {done.format}: {done.accepted} accepted, {done.duplicate} duplicate, "
+            found.append(f"{file}  {done.format}: {_accepted([done])}, {done.duplicate} duplicate, "
                          f"{len(done.refused)} refused")
             found += [f"  {file}{f':{one.line}' if one.line else ''}: {one.kind}: {one.reason}" for one in done.refused]
-        found.append(f"{len(self.files)} files into {self.data}: {self.accepted} accepted, {self.duplicate} duplicate, "
+        found.append(f"{len(self.files)} file{'s' * (len(self.files) != 1)} into {self.data}: "
+                     f"{_accepted([file.done for file in self.files])}, {self.duplicate} duplicate, "
                      f"{self.refused} refused")
         return found
+
+
+def _by_kind(files: Sequence[Imported]) -> dict[str, int]:
+    """What was accepted, by what it is: together as many as ``accepted``."""
+    return {kind.value: sum(done.accepted for done in files if done.brings is kind) for kind in Brings}
+
+
+def _accepted(files: Sequence[Imported]) -> str:
+    """How much was accepted; where that is not entries only, what it is, for one payment may come as an entry and as
+    its name."""
+    kinds = _by_kind(files)
+    whole = f"{sum(kinds.values())} accepted"
+    if sum(kinds.values()) == kinds[Brings.ENTRIES]:
+        return whole
+    told = (f"{number} {_WORDS[kind][number != 1]}" for kind, number in kinds.items() if number)
+    return f"{whole} ({', '.join(told)})"
 
 
 class AsOf:
@@ -96,7 +122,10 @@ def import_files(
     if data.exists() and not data.is_dir():
         raise Misconfigured(f"{data} is a file", where="--data", remedy="name a folder; it is made if it is not there")
     settings = Settings(dict(overlay))
-    files = [file for path in paths for file in _files_of(path)]
+    found: dict[str, Path] = {}  # by its one true name: a file that is named twice is taken, and told, once
+    for file in (file for path in paths for file in _files_of(path)):
+        found.setdefault(os.path.realpath(file), file)
+    files = list(found.values())
     if not files:
         raise Misconfigured("no files", where="import", remedy="name files, or folders that hold some")
     return asyncio.run(_import(bank, files, data, settings, clock or MachineClock()))
@@ -104,11 +133,26 @@ def import_files(
 
 def _files_of(path: Path) -> list[Path]:
     """The file, or what a folder holds, hidden files left out."""
+    why = _unreadable(path)
+    if why:
+        raise Misconfigured(why, where="import", remedy="name files, or folders that hold some")
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    if not path.is_file():
-        raise Misconfigured(f"there is no file {path}", where="import", remedy="name files, or folders that hold some")
     return [path]
+
+
+def _unreadable(path: Path) -> str:
+    """What stands there instead of a file; "" for a file, a folder, and for pipes and devices: they are read as a
+    stream, once, to their end or up to ``imports.file_limit``."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return f"{path} is a link to a file that is not there" if path.is_symlink() else f"there is no file {path}"
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return f"{path} is a link that leads back to itself"
+        return f"{path} cannot be read: {error.strerror or error}"
+    return f"{path} is a socket" if stat.S_ISSOCK(mode) else ""
 
 
 async def _databases(data: Path) -> Databases:
@@ -137,7 +181,7 @@ async def _import(bank: str, files: Sequence[Path], data: Path, settings: Settin
             done[file] = await _one(bank, room, file, content, limit)
     finally:
         await databases.close()
-    return Summary(bank, str(data), tuple(FileDone(str(file), done[file]) for file in dict.fromkeys(files)))
+    return Summary(bank, str(data), tuple(FileDone(str(file), done[file]) for file in files))
 
 
 def content_order(content: bytes | OSError) -> int:

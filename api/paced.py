@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,17 +15,26 @@ from core.banks.airstar import Endpoint, HttpxEndpoint
 from core.calendars.windows import BST_BANKS
 from core.clock import Clock
 from core.domain import Initiator
+from core.errors import Misconfigured
 from core.settings import Settings
 from core.trace import Trace
+from emulators import numbered_faults
 from emulators.airstar import faults as airstar_faults
+from emulators.bochk import faults as bochk_faults
 from emulators.bst import faults as socket_faults
+from emulators.edda import faults as edda_faults
+from emulators.ewb.bank import AIM as EWB_AIM
+from emulators.faults import FaultKind, Parameter
+from emulators.hsbc import faults as hsbc_faults
+from emulators.icbc import faults as icbc_faults
 from emulators.loop import LoopClock
+from emulators.receiving import ReceivingBank
 from emulators.standalone.fault_control import described
 from emulators.standalone.http import HttpFace
 from emulators.standalone.loop import ServedLoop
 from emulators.standalone.pace import Wrong
 from emulators.standalone.standing import Named, aimed, named, timed
-from scenarios.banks import AIRSTAR, OnLoopback
+from scenarios.banks import AIRSTAR, STATEMENT_BANKS, EddaInWorld, OnLoopback, faults_of
 from scenarios.names import names
 from scenarios.reading import load
 from scenarios.schema import Names, Scenario
@@ -36,13 +45,23 @@ NO_ENTRY = -1
 """Of an arrival that no entry of the scenario has made."""
 
 
-class FaultyBank(Protocol):
-    """What both kinds of emulated banks have for faults and for people."""
+class Faulty(Protocol):
+    """Where faults of a bank are put and ended: every emulated bank."""
 
     def fault(self, name: str, **params: Any) -> str: ...
     def clear(self, fault_id: str) -> None: ...
-    def customers(self) -> Sequence[Named]: ...
-    def state(self) -> dict[str, Any]: ...
+
+
+class BankInRun(NamedTuple):
+    """One bank of the run, of whatever kind. ``kinds``: its faults; ``aim``: what each takes besides its own
+    parameters; ``state``: its view of itself, for people."""
+
+    bank: Faulty
+    kinds: Mapping[str, FaultKind]
+    aim: Mapping[str, Parameter]
+    customers: Callable[[], Sequence[Named]]
+    state: Callable[[], dict[str, Any]]
+    in_force: Callable[[], list[dict[str, Any]]]
 
 
 class ServedPlaces(OnLoopback):
@@ -72,9 +91,12 @@ class ServedWorld:
     def __init__(self, world: World) -> None:
         self._world = world
         self._begun = False
-        self._faulty: dict[str, FaultyBank] = {AIRSTAR: world.airstar.bank} | {
-            name: bank.bank for name, bank in world.sockets.items()}
-        self._tables = {f"{name}.{fault}": row for name in self._faulty for fault, row in _table(name).items()}
+        self._banks = _banks(world)
+        self._tables = {f"{name}.{fault}": row for name, bank in self._banks.items()
+                        for fault, row in described(bank.kinds, bank.aim).items()}
+        self._unaimed = [name for name in world.names.unaimed if name in self._tables]  # they strike every customer
+        for name in self._unaimed:
+            self._tables[name]["parameters"].pop("customer", None)
 
     @property
     def clock(self) -> Clock:
@@ -114,7 +136,7 @@ class ServedWorld:
             self._world.calendars.bank_gate(bank, ms)
 
     def banks(self) -> dict[str, dict[str, Any]]:
-        shown = {name: timed(_without_money(bank.state())) for name, bank in self._faulty.items()}
+        shown = {name: timed(bank.state()) for name, bank in self._banks.items()}
         for name, rooms in self._world.core.sockets.items():
             shown[name]["line"] = {"connected": rooms.gateway.available, **rooms.gateway.servers.state()}
         return shown
@@ -145,20 +167,61 @@ class ServedWorld:
         return self._tables
 
     def put_fault(self, name: str, params: Mapping[str, Any]) -> str:
-        bank, _, kind = name.partition(".")
-        aimed(params, self._faulty[bank].customers())
-        return self._faulty[bank].fault(kind, **params)
+        place, _, kind = name.partition(".")
+        bank = self._banks[place]
+        if params.get("customer") is not None and name in self._unaimed:
+            raise Misconfigured(f"{kind} strikes every customer", where="faults", remedy="leave customer out")
+        aimed(params, bank.customers())
+        return bank.bank.fault(kind, **params)
 
     def clear_fault(self, fault_id: str) -> None:
-        self._faulty[fault_id.partition(":")[0]].clear(fault_id)
+        self._banks[fault_id.partition(":")[0]].bank.clear(fault_id)
 
     def faults_in_force(self) -> list[dict[str, Any]]:
-        return [fault for bank in self._faulty.values() for fault in bank.state()["faults"]]
+        return [fault for bank in self._banks.values() for fault in bank.in_force()]
 
 
-def _table(bank: str) -> dict[str, dict[str, Any]]:
-    found = airstar_faults if bank == AIRSTAR else socket_faults
-    return described(found.FAULTS, found.AIM)
+def _banks(world: World) -> dict[str, BankInRun]:
+    """Every bank of the run, by the name that scenarios give it."""
+    found = {AIRSTAR: _securities(world.airstar.bank, airstar_faults.FAULTS, airstar_faults.AIM)}
+    found |= {name: _securities(bank.bank, socket_faults.FAULTS, socket_faults.AIM)
+              for name, bank in world.sockets.items()}
+    found |= {name: _receiving(name, bank.bank, world) for name, bank in world.receivers.items()}
+    return found | {name: _debiting(bank, world) for name, bank in world.debiting.items()}
+
+
+def _securities(bank: Any, kinds: Mapping[str, FaultKind], aim: Mapping[str, Parameter]) -> BankInRun:
+    """A bank of bank-securities transfer."""
+    return BankInRun(bank, kinds, aim, bank.customers, lambda: _without_money(bank.state()),
+                     lambda: list(bank.state()["faults"]))
+
+
+def _receiving(name: str, bank: ReceivingBank, world: World) -> BankInRun:
+    """A bank of statements: closed in its maintenance only; its accounts of ours with the lines of each."""
+
+    def state() -> dict[str, Any]:
+        return {"open": not world.calendars.in_maintenance(name, world.clock.now_ms()),
+                "customers": len(bank.customers()),
+                "statements": {number: sum(1 for _ in bank.lines(number)) for number in bank.our_accounts.values()}}
+
+    return BankInRun(bank, STATEMENT_BANKS[name].faults, _AIMS.get(name, numbered_faults.AIM), bank.customers, state,
+                     bank.faults.shown)
+
+
+def _debiting(debits: EddaInWorld, world: World) -> BankInRun:
+    """An interface of direct debit: the states of its debits, and whether it takes any now."""
+    bank = debits.bank
+
+    def state() -> dict[str, Any]:
+        now = world.clock.now_ms()
+        closed = world.calendars.in_maintenance(debits.of, now) or not world.calendars.bank_gate(debits.name, now).open
+        return {"open": not closed, "customers": len(bank.debtors()), "debits": bank.totals()}
+
+    return BankInRun(bank, faults_of(debits.name), edda_faults.AIM, bank.debtors, state, bank.faults_shown)
+
+
+_AIMS: Final = {"bochk": bochk_faults.AIM, "hsbc": hsbc_faults.AIM, "icbc": icbc_faults.AIM, "ewb": EWB_AIM}
+"""Of the statement banks that do not number their credits."""
 
 
 def _without_money(state: dict[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Team:
 
 _APPROVERS = {"CONFIRM": "staff_1001", "REMITTANCE": "staff_1002"}
 _REVIEWER = "staff_1002"  # of Procedures: not the colleague who matches by hand (four eyes, gaps.md B-30)
+_WINDOW = "outside the matching window"  # why an entry is reminded of that needs nobody: its window opens
 
 
 class Staff:
@@ -93,7 +94,7 @@ class Staff:
             self._on_procedure(data)
         elif kind == "task" and data.get("waits"):
             self._on_waiting_task(data["task"], data["step"])
-        elif kind == "reminder" and data["candidates"] and data["count"] == 1:
+        elif kind == "reminder" and data["candidates"] and data["count"] == 1 and data["why"] != _WINDOW:
             self._on_reminder(data["bank"], data["flow"])
         elif kind == "alert" and data["phase"] == "raised" and self._team.supervisors:
             self._on_alert(data["rule"], data["key"])

@@ -25,7 +25,7 @@ from reports.figures import Band, bar, histogram, latency_figure, sparkline, str
 from reports.latency import stage_cards
 from reports.markup import Cell, Html, card, clock, clock_ms, day_of, duration, left, limit_words, share, table, text
 from reports.model import BucketView, Hop, Latency, Procedure, RunModel, Step
-from reports.verdict import Summary, checked, plural, total, verdict, violations
+from reports.verdict import Summary, checked, left_over, plural, total, verdict, violations, without_procedure
 
 SIZE_LIMIT = 292_000
 """Bytes; histories beyond it are left out and counted (a report stays under 300 kB)."""
@@ -229,12 +229,10 @@ def _keys(page: Page) -> str:
     by_severity = ", ".join(f"{SEVERITIES.get(name.lower(), ('●', ''))[0]}\u00a0{n}\u00a0{name}"
                             for name, n in sorted(alerts.items(), key=lambda item: _rank(item[0])))
     boxes = [
-        ("#states", "Procedures", f"{procedures:,}", "",
-         f"{total(summary, 'deposit'):,} deposits · {total(summary, 'withdraw'):,} withdrawals"),
-        ("#states", "Finished well", share(ok, procedures), "", f"{ok:,}"),
+        ("#states", "Finished well", share(ok, procedures), "", f"{ok:,} of {plural(procedures, 'procedure')}"),
         ("#states", "Ended otherwise", f"{stopped:,}", "bad" if stopped else "", "rejected, cancelled or reversed"),
-        ("#open", "Open at the end", f"{opened:,}", "wait" if waiting else "",
-         f"{waiting:,} wait for a person" if opened else "nothing is left over"),
+        ("#open", "Open at the end", f"{opened:,}", "wait" if waiting else "", _still_open(summary, opened, waiting)),
+        _ownerless(summary),
         *_latency_key(model, "deposit"), *_latency_key(model, "withdraw"),
         ("#alerts", "Alerts", f"{sum(alerts.values()):,}", "", by_severity or "none"),
         ("#faults", "Injected faults", f"{len(model.faults) + model.faults.left_out:,}", "sim",
@@ -242,6 +240,23 @@ def _keys(page: Page) -> str:
     return "<div class=keys>" + "".join(
         f'<a class=key href="{target}"><i>{name}</i><b class="{look}">{value}</b><s>{text(more, 60)}</s></a>'
         for target, name, value, look, more in boxes) + "</div>"
+
+
+def _still_open(summary: Summary, opened: int, waiting: int) -> str:
+    words = [f"{waiting:,} wait for a person"] if opened else []
+    if more := without_procedure(summary, "open"):
+        words.append(f"{more:,} more without a procedure")
+    return ", ".join(words) or "no procedure, no application"
+
+
+def _ownerless(summary: Summary) -> tuple[str, str, str, str, str]:
+    """The key figure of money that no customer has; its amounts stand in the verdict and in the table."""
+    unmatched, abnormal = left_over(summary, False)[0], left_over(summary, True)[0]
+    words = [f"{number:,} {state}" for number, state in ((unmatched, "unmatched"), (abnormal, "abnormal")) if number]
+    number = unmatched + abnormal
+    entries = f"statement {'entry' if number == 1 else 'entries'}: {', '.join(words)}"
+    return ("#leftovers", "Without owner", f"{number:,}", "wait" if number else "",
+            entries if number else "no statement entry")
 
 
 def _latency_key(model: RunModel, machine: str) -> list[tuple[str, str, str, str, str]]:
@@ -639,27 +654,50 @@ def _money(page: Page) -> str:
             + card("Postings", table([("Operation", ""), ("Result", ""), ("Number", "n")], [
                 [op, "ok" if code == 0 else f"code {code}", number] for (op, code), number in model.postings.items()],
                 limit=40), anchor="postings") + "</div>"
-            + card("Bank’s book against our procedures", _books(page), anchor="books",
-                   hint="a difference is money in flight, or an error"))
+            + card("Deposits: the banks’ books against ours", _received(page), anchor="books",
+                   hint="what a bank has received for us, less what it gave back; a difference is an error")
+            + "<div class=grid>"
+            + card("Withdrawals: the banks’ books against ours", _paid(page), anchor="books-paid",
+                   hint="a difference is an error")
+            + card("Money without owner", _leftovers(page), anchor="leftovers", hint="statement entries, at the end")
+            + "</div>")
 
 
-def _books(page: Page) -> Html:
-    ours = page.model.settled()
-    rows: list[list[Cell]] = []
-    for bank, ccy in sorted(page.model.book):
-        theirs, mine = page.model.book[bank, ccy], ours.get((bank, ccy), Counter())
-        collected = theirs["collect"] - theirs["refund_collect"]
-        paid = theirs["pay"] - theirs["return_pay"]
-        credited, sent = mine["credited"] - mine["credit_reversed"], mine["paid"] - mine["pay_reversed"]
-        rows.append([bank, ccy, show(collected), show(credited), _difference(collected - credited),
-                     show(paid), show(sent), _difference(paid - sent), theirs["postings"]])
-    return table([("Bank", ""), ("Currency", ""), ("Bank collected", "n"), ("We credited", "n"), ("Difference", "n"),
-                  ("Bank paid", "n"), ("We settled", "n"), ("Difference", "n"), ("Bank postings", "n")], rows,
-                 limit=60, empty="No bank kept a book in this run.")
+def _received(page: Page) -> Html:
+    names = ("received", "credited", "waiting", "reversed", "in_flight", "to_reverse")
+    rows: list[list[Cell]] = [
+        [each["bank"], each["ccy"], *(_amount(each[name]) for name in names), _difference(each["difference"])]
+        for each in page.summary.get("books", ()) if any(each[name] for name in (*names, "difference"))]
+    return table([("Bank", ""), ("Currency", ""), ("Received", "n"), ("Credited", "n"), ("Waits for its owner", "n"),
+                  ("Reversed by us", "n"), ("In flight", "n"), ("Given back, to be reversed", "n"),
+                  ("Difference", "n")],
+                 rows, limit=60, empty="No bank received anything for us in this run.")
+
+
+def _paid(page: Page) -> Html:
+    names = ("paid", "settled", "paying")
+    rows: list[list[Cell]] = [
+        [each["bank"], each["ccy"], *(_amount(each[name]) for name in names), _difference(each["paid_difference"])]
+        for each in page.summary.get("books", ()) if any(each[name] for name in (*names, "paid_difference"))]
+    return table([("Bank", ""), ("Currency", ""), ("Paid", "n"), ("Settled", "n"), ("In flight", "n"),
+                  ("Difference", "n")], rows, limit=60, empty="No bank paid anything in this run.")
+
+
+def _leftovers(page: Page) -> Html:
+    rows: list[list[Cell]] = [
+        [each["bank"], (each["reason"] or "unmatched").replace("_", " ").lower(),
+         "people" if each["reason"] else "matching", each["number"], show(each["amount"], each["ccy"])]
+        for each in page.summary.get("leftovers", ())]
+    return table([("Bank", ""), ("Reason", "w"), ("With", ""), ("Entries", "n"), ("Amount", "n")], rows, limit=60,
+                 empty="Every entry has its owner.")
+
+
+def _amount(minor: int) -> Html:
+    return Html(show(minor) if minor else "<span class=z>0.00</span>")
 
 
 def _difference(minor: int) -> Html:
-    return Html(f'<span class="mark w-person">{show(minor)}</span>' if minor else "<span class=z>0.00</span>")
+    return Html(f'<span class="mark w-failed">■ {show(minor)}</span>' if minor else "<span class=z>0.00</span>")
 
 
 # --- operation ------------------------------------------------------------------------------------------------------

@@ -295,7 +295,6 @@ class RunModel:
         self.statuses: dict[str, Counter[str]] = {"apply": Counter(), "task": Counter()}
         self.ledger: dict[str, Counter[str]] = {}
         self.postings: Counter[tuple[str, int]] = Counter()
-        self.book: dict[tuple[str, str], Counter[str]] = {}
         self.exchanges: dict[tuple[str, str], Exchange] = {}
         self.faults: Kept[FaultSpan] = Kept()
         self.alerts: Kept[AlertSpan] = Kept()
@@ -326,7 +325,7 @@ class RunModel:
         self._readers: dict[str, Callable[[Event], None]] = {
             "run": self._on_run, "apply": self._on_apply, "task": self._on_task, "procedure": self._on_procedure,
             "refused": self._on_refused, "note": self._on_note, "hop": self._on_hop, "posting": self._on_posting,
-            "bank.request": self._on_request, "bank.reply": self._on_reply, "bank.book": self._on_book,
+            "bank.request": self._on_request, "bank.reply": self._on_reply,
             "bank.gate": self._on_gate, "bank.line": self._on_line, "bank.push": self._on_push,
             "recovery": self._on_recovery, "job": self._on_job, "fault": self._on_fault, "staff": self._on_staff,
             "alert": self._on_alert, "notify": self._on_notify, "core": self._on_core, "calendar": self._on_calendar}
@@ -514,24 +513,6 @@ class RunModel:
             totals = self.ledger[data["ccy"]] = Counter()
         for bucket, delta in data.get("legs") or ():
             totals[bucket] += delta
-
-    def _on_book(self, event: Event) -> None:
-        data = event[4]
-        totals = self.book.setdefault((data["bank"], data["ccy"]), Counter())
-        totals[data["op"]] += data["amount"]
-        totals["postings"] += 1
-
-    def settled(self) -> dict[tuple[str, str], Counter[str]]:
-        """What our Procedures say per (bank, currency): credited, paid, and what of it was reversed."""
-        ours: dict[tuple[str, str], Counter[str]] = {}
-        for found in self.procedures.values():
-            if found.settled_us < 0:
-                continue
-            totals = ours.setdefault((found.channel.partition(" ")[0], found.ccy), Counter())
-            totals["credited" if found.machine == "deposit" else "paid"] += found.amount
-            if found.state.startswith("end_reverse"):
-                totals["credit_reversed" if found.machine == "deposit" else "pay_reversed"] += found.amount
-        return ours
 
     # --- banks --------------------------------------------------------------------------------------------------
 

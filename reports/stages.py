@@ -12,12 +12,15 @@
 * *total* is from the wish, or from the bank's booking where the customer began there, to credited.
 
 Times are epoch microseconds, -1 for what has not happened; what is told here of one deposit is a few integers.
+
+The documents' words are judged by the median, in seconds (``latency.words``) or, where they count days, in business
+days of the bank (``latency.business_days``): a debit that is asked for before a holiday has its T+1 after it.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from core.clock import US_PER_MS, US_PER_S
@@ -32,6 +35,9 @@ MOMENTS: Final = ("wished", "sent", "booked", "known", "matched", "credited")
 HOPS: Final = "latency.hops."
 WITHDRAWALS: Final = "latency.withdrawals."
 HOPS_AT: Final = 0.95
+BusinessDays = Callable[[str, int, int], int]
+"""(bank, from, to), epoch microseconds -> n of T+n: 0 up to the end of the day T on which the bank works on what is
+asked of it at the first moment, 1 up to the end of its next business day, and so on."""
 _BOOKED: Final = ("collect", "receive")
 _SENT: Final = ("deposit", "create_debit")
 _REVIEW: Final = "new(manual_confirm)"
@@ -52,21 +58,25 @@ class Way:
 
     def stages(self) -> dict[str, int]:
         """Stage -> microseconds, as far as it came."""
-        found: dict[str, int] = {}
+        return {name: end - begin for name, (begin, end) in self.spans().items()}
+
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """Stage -> when it began and ended, as far as it came."""
+        found: dict[str, tuple[int, int]] = {}
         begun = self.wished if self.booked < 0 else min(self.wished, self.booked)
         if self.standard:
-            found["transfer"] = self.booked - self.wished
-            found["retrieval"] = self.known - self.booked
-            found["matching"] = self.matched - max(self.known, self.wished)
+            found["transfer"] = self.wished, self.booked
+            found["retrieval"] = self.booked, self.known
+            found["matching"] = max(self.known, self.wished), self.matched
             begun = self.wished
         elif self.known >= 0:
-            found["retrieval"] = self.known - begun
+            found["retrieval"] = begun, self.known
         if self.credited >= 0:
             ready = self.matched if self.standard else self.known
             if ready >= 0 and not self.reviewed:
-                found["crediting"] = self.credited - ready
-            found["total"] = self.credited - begun
-        return {name: us for name, us in found.items() if us >= 0}
+                found["crediting"] = ready, self.credited
+            found["total"] = begun, self.credited
+        return {name: (begin, end) for name, (begin, end) in found.items() if end >= begin}
 
 
 class _Entry(NamedTuple):
@@ -84,7 +94,8 @@ class DepositStages:
         self.hops: dict[tuple[str, str], array[int]] = {}  # (bank, call) -> microseconds without its parts
         self._by_ref: dict[str, Way] = {}
         self._by_procedure: dict[int, Way] = {}
-        self._booked: dict[tuple[str, str, int], list[tuple[str, int]]] = {}
+        self._booked: dict[tuple[str, str], int] = {}  # (bank, its reference) -> when, of what nobody has asked for
+        self._at_second: dict[tuple[str, str, int, int], list[str]] = {}  # (bank, ccy, amount, second) -> references
         self._entries: dict[int, _Entry] = {}
         self._parts: dict[int, int] = {}
         self._readers: dict[str, Callable[[Event], None]] = {
@@ -106,17 +117,11 @@ class DepositStages:
         reference = data.get("ref")
         if reference and reference not in self._by_ref:
             self._by_ref[reference] = way
-            self._booked_before(way, data, reference)
+            way.booked = self._booked.pop((way.bank, reference), way.booked)  # begun at the bank, before we heard of it
         if data["status"] == "CREDITING" and way.known < 0 and not way.standard:
             way.known = t_us
         if data.get("procedure") is not None:
             self._follow(way, data["procedure"])
-
-    def _booked_before(self, way: Way, data: Mapping[str, Any], reference: str) -> None:
-        """What began at the bank was booked there before we heard of it."""
-        for booked, t_us in self._booked.get((way.bank, data["ccy"], data["amount"]), ()):
-            if booked == reference:
-                way.booked = t_us
 
     def _follow(self, way: Way, procedure: int) -> None:
         if way.procedure < 0:
@@ -140,16 +145,26 @@ class DepositStages:
             if way is not None and way.booked < 0:
                 way.booked = event[1]
             elif way is None:
-                self._booked.setdefault((data["bank"], data["ccy"], data["amount"]), []).append((data["ref"], event[1]))
+                self._booked[data["bank"], data["ref"]] = event[1]
+                self._at_second.setdefault(_second_of(data, event[1]), []).append(data["ref"])
 
     def _on_statement(self, event: Event) -> None:
-        """The bank's own moment, where it is known: a statement may have the day only."""
+        """The bank's own moment, where it is known: a statement may have the minute only, or the day."""
         data = event[4]
         if data["dr_cr"] == "C" and data["flow"] not in self._entries:
-            waiting = self._booked.get((data["bank"], data["ccy"], data["amount"]), [])
-            at = next((place for place, (ref, _) in enumerate(waiting) if ref == data["ref"]), 0)
-            booked = waiting.pop(at)[1] if waiting else int(data["credited_ms"]) * US_PER_MS
+            told_us = int(data["credited_ms"]) * US_PER_MS
+            booked = self._booked.pop((data["bank"], self._line_of(data, told_us)), told_us)
             self._entries[data["flow"]] = _Entry(booked, event[1])
+
+    def _line_of(self, data: Mapping[str, Any], told_us: int) -> str:
+        """The bank's own reference of the line that an entry shows: as it is, within a longer one, or, where our entry
+        has another (BOCHK), that of the first such amount in the same second."""
+        bank, reference = data["bank"], data["ref"]
+        named = next((one for one in (reference, *reference.split("-")) if (bank, one) in self._booked), None)
+        if named is not None:
+            return str(named)
+        same = self._at_second.get(_second_of(data, told_us), [])
+        return next((one for one in same if (bank, one) in self._booked), "")
 
     def _on_match(self, event: Event) -> None:
         data = event[4]
@@ -201,6 +216,17 @@ class DepositStages:
         return dict(sorted(found.items()))
 
 
+    def spans(self, bank: str, stage: str) -> Iterator[tuple[int, int]]:
+        """(begin, end) of a stage of each deposit of a bank that was credited."""
+        for way in self.ways.values():
+            if way.bank == bank and way.credited >= 0 and (span := way.spans().get(stage)) is not None:
+                yield span
+
+
+def _second_of(data: Mapping[str, Any], t_us: int) -> tuple[str, str, int, int]:
+    return data["bank"], data["ccy"], data["amount"], t_us // US_PER_S
+
+
 class Judged(NamedTuple):
     """One stage of one channel: times in seconds, what the documents say, and whether the median is within it (None:
     they say nothing, or there is nothing)."""
@@ -212,17 +238,35 @@ class Judged(NamedTuple):
     met: bool | None
 
 
+class Said(NamedTuple):
+    """What a median may be for each word of the documents: [from, to] seconds, or the last n of T+n."""
+
+    seconds: Mapping[str, list[float]]
+    business_days: Mapping[str, int]
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Said:
+        """As the settings have it."""
+        return cls(settings["latency.words"], settings["latency.business_days"])
+
+
 def report_stages(
-    stages: DepositStages, withdrawals: Mapping[str, array[int]], settings: Mapping[str, Any]
+    stages: DepositStages, withdrawals: Mapping[str, array[int]], settings: Mapping[str, Any], passed: BusinessDays,
 ) -> dict[str, Any]:
     """The latency report of ``summary.json``: ``channels``: channel -> stage -> `Judged` as a mapping; ``withdrawals``:
     channel -> `Judged` of the whole, from sorted microseconds; ``hops``: call -> the same against the bound of its
-    trace. Expectations come from the settings ``latency.*``."""
-    words: Mapping[str, list[float]] = settings["latency.words"]
-    channels = {f"{bank} deposit": _channel(found, _expected(settings, bank), words)
-                for bank, found in stages.samples().items()}
-    whole = {channel: _judged(list(ordered), _of_withdrawal(settings, channel), words)._asdict()
-             for channel, ordered in withdrawals.items()}
+    trace. Expectations come from the settings ``latency.*``; ``passed`` counts the business days of a channel."""
+    said = Said.of(settings)
+
+    def channel(bank: str, found: Mapping[str, list[int]]) -> dict[str, Any]:
+        expected = _expected(settings, bank)
+        return {name: _judged(found[name], expected.get(name, ""), said, (
+            passed(bank, begin, end) for begin, end in stages.spans(bank, name)))._asdict()
+            for name in STAGES if found[name] or expected.get(name)}
+
+    channels = {f"{bank} deposit": channel(bank, found) for bank, found in stages.samples().items()}
+    whole = {name: _judged(list(ordered), _of_withdrawal(settings, name), said)._asdict()
+             for name, ordered in withdrawals.items()}
     return {"channels": channels, "withdrawals": whole, "hops": _hops(stages, settings)}
 
 
@@ -236,19 +280,18 @@ def _expected(settings: Mapping[str, Any], bank: str) -> dict[str, str]:
     return dict(zip(EXPECTED, settings[key], strict=True)) if key in set(settings) else {}
 
 
-def _channel(found: Mapping[str, list[int]], expected: Mapping[str, str], words: Mapping[str, list[float]]) -> Any:
-    return {name: _judged(found[name], expected.get(name, ""), words)._asdict()
-            for name in STAGES if found[name] or expected.get(name)}
-
-
-def _judged(ordered: list[int], expected: str, words: Mapping[str, list[float]]) -> Judged:
+def _judged(ordered: list[int], expected: str, said: Said, days: Iterable[int] = ()) -> Judged:
+    """``days``: the same times as T+n; read only where the documents count so."""
     if not ordered:
         return Judged(0, 0.0, 0.0, expected, True if expected == SKIPPED else None)
     median, high = (round(percentile(ordered, share) / US_PER_S, 3) for share in (0.5, 0.95))
-    if expected not in words:
-        return Judged(len(ordered), median, high, expected, None)
-    low, limit = words[expected]
-    return Judged(len(ordered), median, high, expected, low <= median <= limit)
+    met = None
+    if expected in said.seconds:
+        low, limit = said.seconds[expected]
+        met = low <= median <= limit
+    elif expected in said.business_days and (counted := sorted(days)):
+        met = percentile(counted, 0.5) <= said.business_days[expected]
+    return Judged(len(ordered), median, high, expected, met)
 
 
 def _hops(stages: DepositStages, settings: Mapping[str, Any]) -> dict[str, Any]:

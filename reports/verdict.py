@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+from core.money import show
 
 Summary = Mapping[str, Any]
 
@@ -69,9 +71,55 @@ def _outcome(summary: Summary) -> str:
     stopped, left = total(summary, "", "end_reject", "end_cancel", "end_reverse"), int(summary.get("open", 0))
     words = [f"{ok:,} of {plural(everything, 'procedure')} finished well"]
     if stopped:
-        words.append(f"{stopped:,} were rejected, cancelled or reversed")
-    words.append(f"{left:,} {'is' if left == 1 else 'are'} still open" if left else "none is left open")
-    return ", ".join(words[:-1]) + f" and {words[-1]}."
+        words.append(f"{stopped:,} {'was' if stopped == 1 else 'were'} rejected, cancelled or reversed")
+    rest = beside(summary)
+    none = "no procedure is left open" if rest else "none is left open"
+    words.append(f"{left:,} {_are(left)} still open" if left else none)
+    return " ".join([f"{listed(words)}.", *rest])
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return ", ".join(words[:-1]) + f" and {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def without_procedure(summary: Summary, what: str) -> int:
+    """Applications and tasks, ``open`` or ``ended``, for which no Procedure stands."""
+    return sum(counts.get(what, 0) for counts in summary.get("without_procedure", {}).values())
+
+
+def left_over(summary: Summary, abnormal: bool) -> tuple[int, str]:
+    """Statement entries that no customer has, given to people or only unmatched: number, and amount by currency."""
+    number, money = 0, dict[str, int]()
+    for each in summary.get("leftovers", ()):
+        if bool(each["reason"]) == abnormal:
+            number += each["number"]
+            money[each["ccy"]] = money.get(each["ccy"], 0) + each["amount"]
+    return number, ", ".join(show(amount, ccy) for ccy, amount in sorted(money.items()))
+
+
+def beside(summary: Summary) -> list[str]:
+    """Sentences about what no Procedure stands for: applications and tasks, and money without an owner; [] if there is
+    nothing."""
+    told = []
+    for name, counts in summary.get("without_procedure", {}).items():
+        ended, still = counts.get("ended", 0), counts.get("open", 0)
+        words = [f"{plural(ended, name[:-1])} ended"] if ended else []
+        if still:
+            words.append(f"{still:,}" if ended else plural(still, name[:-1]))
+            words[-1] += f" {_are(still)} open"
+        if words:
+            told.append(f"{listed(words)} without a procedure")
+    money = []
+    for abnormal, word, state in ((False, "statement entry", "unmatched"), (True, "abnormal deposit", "open")):
+        number, amounts = left_over(summary, abnormal)
+        if number:
+            money.append(f"{plural(number, word)} {_are(number)} {state} ({amounts})")
+    return [f"{listed(words)}." for words in (told, money) if words]
 
 
 def _held(summary: Summary) -> str:

@@ -20,6 +20,9 @@ INSTRUCTIONS = ("deposit", "withdraw", "create_debit")
 """Messages to a bank that order it to move money, whichever bank it is."""
 SYSTEM = "system"
 """Who moves a Procedure when no person does."""
+OVER = {"apply": ("DONE", "REJECTED", "CANCELLED", "REVERSED", "REFUNDED"),
+         "task": ("DONE", "REJECTED", "CANCELLED", "FAILED", "REVERSED")}
+"""Statuses in which an Apply or a Task rests (gaps.md B-02)."""
 _OF_PROCEDURE = re.compile(r"P\d+:")
 """How the idempotency keys of SBA's postings begin."""
 
@@ -63,12 +66,15 @@ class RunFacts:
         self._histories: dict[int, list[Step]] = {}
         self._refs: dict[int, list[str]] = {}
         self._effects: dict[str, list[tuple[str, Money]]] = {}
+        self._booked_at: dict[str, str] = {}  # reference -> bank
+        self._booked: dict[tuple[str, str], Counter[str]] = {}  # (bank, ccy) -> operation -> minor units
         self._sendings: Counter[str] = Counter()
         self._lines: Counter[tuple[str, str, str]] = Counter()
         self._recovered: Counter[str] = Counter()
         self._entries: dict[int, tuple[str, str, Money]] = {}  # id -> (bank, our account, money) of credits
         self.kept_entries: Counter[tuple[str, str]] = Counter()  # (bank, status) of credit entries: the last look
         self._matched: dict[int, int] = {}  # Apply -> entry
+        self._owners: dict[int, int] = {}  # entry -> the Apply that had it last
         self._tiers: dict[int, tuple[str, str]] = {}  # Apply -> (bank, tier)
         self._reminded: dict[int, str] = {}  # entry -> bank
         self._debits: dict[tuple[str, int], str] = {}  # (bank, debit) -> state
@@ -145,6 +151,8 @@ class RunFacts:
     def _on_book(self, event: Event) -> None:
         data = event[4]
         self._effects.setdefault(data["ref"], []).append((data["op"], (data["ccy"], data["amount"])))
+        self._booked_at[data["ref"]] = data["bank"]
+        self._booked.setdefault((data["bank"], data["ccy"]), Counter())[data["op"]] += data["amount"]
 
     def _on_request(self, event: Event) -> None:
         if event[4]["message"] in INSTRUCTIONS:
@@ -165,9 +173,11 @@ class RunFacts:
         data = event[4]
         if data["phase"] == "MATCHED":
             self._matched[data["apply"]] = data["flow"]
+            self._owners[data["flow"]] = data["apply"]
             self._tiers[data["apply"]] = (data["bank"], data["tier"])
         else:
             self._matched.pop(data["apply"], None)
+            self._owners.pop(data["flow"], None)
             self._tiers.pop(data["apply"], None)
 
     def _on_reminder(self, event: Event) -> None:
@@ -210,6 +220,12 @@ class RunFacts:
         """Status name -> number of applications (``apply``) or tasks (``task``), also those that never became a
         Procedure; in order of the names."""
         return dict(sorted(Counter(wish.status for wish in self._wishes[kind].values()).items()))
+
+    def without_procedure(self) -> dict[str, dict[str, int]]:
+        """Applications and tasks that no Procedure stands for: how many have ended, and how many are open."""
+        return {name: dict(Counter("ended" if wish.status in OVER[kind] else "open"
+                                   for wish in self._wishes[kind].values() if wish.procedure is None))
+                for name, kind in (("applications", "apply"), ("tasks", "task"))}
 
     def applications(self, status: str | None, channel: str | None, customer: Who | None) -> int:
         return self._wishes_in("apply", status, channel, customer)
@@ -294,6 +310,36 @@ class RunFacts:
     def moved(self, ref: str, op: str) -> Money | None:
         """The money of an operation of the bank's book, None if there is none."""
         return dict(self._effects.get(ref, [])).get(op)
+
+    def booked(self) -> dict[tuple[str, str], Counter[str]]:
+        """(bank, currency) -> operation of the bank's book -> minor units."""
+        return self._booked
+
+    def booked_at(self, ref: str) -> str:
+        """The bank that moved money under a reference."""
+        return self._booked_at[ref]
+
+    def credited(self) -> Counter[tuple[str, str]]:
+        """(bank, currency) -> minor units of deposits that are credited, and were not taken back."""
+        found = Counter[tuple[str, str]]()
+        for flow in self._procedures["cash_deposit"].values():
+            if flow.state.startswith("end_ok"):
+                found[flow.channel.partition(" ")[0], flow.money[0]] += flow.money[1]
+        return found
+
+    def withdrawn_at(self, procedure: int) -> str:
+        """The bank of a withdrawal Procedure."""
+        return self._procedures["cash_withdraw"][procedure].channel.partition(" ")[0]
+
+    def owned(self, flow: int) -> str:
+        """State of the deposit Procedure of the application that had an entry last; "" if there is none."""
+        apply_id = self._owners.get(flow)
+        return self.state(None if apply_id is None else self._wishes["apply"][apply_id].procedure)
+
+    def state(self, deposit: int | None) -> str:
+        """State of a deposit Procedure; "" if there is none."""
+        found = None if deposit is None else self._procedures["cash_deposit"].get(deposit)
+        return found.state if found is not None else ""
 
     def applied(self, bank: str) -> Iterator[tuple[int, str, str, int | None, Money]]:
         """(id, status, reference, Procedure, money) of every deposit application at a bank."""

@@ -19,8 +19,8 @@ import orjson
 import yaml
 
 from core.banks.socket.settings import check_socket_settings
-from core.calendars import Calendars, OutsideCalendar
-from core.clock import MS_PER_S, US_PER_MS
+from core.calendars import GATES, Calendars, OutsideCalendar
+from core.clock import MS_PER_S, US_PER_MS, from_yyyymmdd, hkt_date
 from core.domain import Market
 from core.errors import InvariantBroken, Misconfigured, NostroError
 from core.orchestration.deposit_table import CREATION as DEPOSIT_CREATION
@@ -34,14 +34,14 @@ from emulators.guard import determinism_guard
 from emulators.loop import LoopClock, SimLoop
 from reports.model import RunModel
 from reports.quantiles import percentile
-from reports.stages import report_stages
+from reports.stages import BusinessDays, report_stages
 from scenarios.banks import Places
 from scenarios.expectations import Balance, evaluate
 from scenarios.facts import RunFacts
 from scenarios.invariants import INVARIANTS, Invariants, Violation
 from scenarios.names import names as all_names
 from scenarios.reading import load
-from scenarios.reconciliation import reconcile
+from scenarios.reconciliation import books, kept_entries, leftovers, reconcile
 from scenarios.schema import Names, Scenario
 from scenarios.world import World
 
@@ -105,6 +105,8 @@ class Run:
         self.trace.subscribe(self.invariants)
         self._stopping: asyncio.Event | None = None
         self._balances: dict[tuple[int, str], Balance] = {}
+        self._leftovers: list[dict[str, Any]] = []
+        self._books: list[dict[str, Any]] = []
 
     def execute(self) -> RunResult:
         """Run to the end (or to the first violation) and write the folder."""
@@ -162,6 +164,8 @@ class Run:
             await self._describe(violation, world)
         self._balances = await world.balances()
         self.facts.kept_entries = await world.entries()
+        kept = await kept_entries(world)
+        self._leftovers, self._books = await leftovers(world, kept), await books(world, kept)
         await world.core.stop()
         await world.close()
 
@@ -206,12 +210,13 @@ class Run:
             "procedures": {"deposit": self.facts.states("cash_deposit"),
                            "withdraw": self.facts.states("cash_withdraw")},
             "applications": self.facts.statuses("apply"), "tasks": self.facts.statuses("task"),
+            "without_procedure": self.facts.without_procedure(),
             "open": self.facts.deposits("open", None, None) + self.facts.withdrawals("open", None, None),
             "invariants": {"checked": {name: self.invariants.checked[name] for name in INVARIANTS},
                            "violations": [violation.as_dict() for violation in self.invariants.violations]},
             "expectations": list(evaluate(self.scenario.expect, self.facts)),
             "latency": self._latencies(), "stages": self._stages(world),
-            "ledger": self._ledger(),
+            "ledger": self._ledger(), "books": self._books, "leftovers": self._leftovers,
             "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             "settings": self._settings(world), "command": self._command,
         }
@@ -224,7 +229,7 @@ class Run:
     def _stages(self, world: World) -> dict[str, Any]:
         withdrawals = {found.channel: found.samples for found in self.model.latencies()
                        if found.channel.endswith(" withdrawal")}
-        return report_stages(self.model.stages, withdrawals, world.settings)
+        return report_stages(self.model.stages, withdrawals, world.settings, business_days(world.calendars))
 
     @staticmethod
     def _settings(world: World) -> dict[str, Any]:
@@ -253,6 +258,21 @@ class Run:
             write_trace(folder / "trace.pftrace", (tuple(orjson.loads(line)) for line in lines))
         if self._keep:
             world.databases.copy_to(folder)
+
+
+def business_days(calendars: Calendars) -> BusinessDays:
+    """How `reports.stages` counts T+n. T is the day of the session in which a bank was asked, or of its next one if it
+    was asked out of hours (A-54); of a bank without a session it is the transaction date."""
+
+    def passed(bank: str, begun_us: int, ended_us: int) -> int:
+        asked, number = begun_us // US_PER_MS, 0
+        day = from_yyyymmdd(calendars.bank_gate(bank, asked).date if bank in GATES
+                            else calendars.transaction_date(Market.HK, asked))
+        while day < hkt_date(ended_us // US_PER_MS):
+            day, number = calendars.next_business_day(day), number + 1
+        return number
+
+    return passed
 
 
 def _place(world: World, customer: str | int) -> int:

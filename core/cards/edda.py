@@ -5,9 +5,9 @@
                                                            ACTIVE <─> SUSPENDED ─> CANCELLED (also from ACTIVE)
 
 The bank says what became of an authorisation; we ask: every 5 minutes while it is PENDING, for three business days
-(EddaAuthPoll), every morning about all that are not ended (EddaStatusSync), and HSBC reports changes in a file
-(`core.cards.edda_report`). Asked for again under the same reference after silence or a restart, the bank answers with
-the same authorisation. ACTIVE is needed for every debit.
+(EddaAuthPoll), every morning about all that are not ended (EddaStatusSync; a bank in maintenance when that is over),
+and HSBC reports changes in a file (`core.cards.edda_report`). Asked for again under the same reference after silence or
+a restart, the bank answers with the same authorisation. ACTIVE is needed for every debit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Money without an owner, and applications without money (gaps.md B-10): what is given to people, and what is closed.
 
 ``AbnormalDepositJob`` notes an entry that has been open for too long, or whose remitter is blacklisted, in
-``abnormal_deposits`` and alerts (DEP-02). An entry that was a candidate stays one: people have it already. Time counts
-from when the entry was known, and only once its matching window has been open: nobody could match it before.
+``abnormal_deposits`` and alerts (DEP-02). An entry that was a candidate stays one, and is the round's, too, until its
+last candidate goes. Time counts from when the entry was known, and only once its matching window has been open: nobody
+could match it before.
 
 ``ApplyTimeoutReject`` rejects what waited longer than its bank's days, but never an application that an open entry may
 belong to and whose card is still bound.
@@ -13,36 +14,28 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select
 
-from core.alerts import raise_alert
 from core.calendars import Calendars
 from core.clock import MS_PER_DAY, Clock
+from core.deposits.abnormal_list import BLACKLISTED, LARGE_UNMATCHED, OPENED, UNMATCHED, note_abnormal, was_abnormal
 from core.deposits.applications import Applications
 from core.deposits.matching.rounds import Rounds
-from core.deposits.statements import ABNORMAL, CANDIDATE, OPEN, Flow, Statements, month_of
+from core.deposits.statements import ABNORMAL, CANDIDATE, Flow, Statements, month_of
 from core.domain import ApplyStatus
 from core.errors import CallFailed, OutcomeUnknown
 from core.money import MINOR_PER_MAJOR
 from core.rpc import Rpc
 from core.screening import ListName, Lists
 from core.settings import Settings
-from core.storage import Database, Questions, Sharded, Statement, Transaction, bank_month
+from core.storage import Database, Sharded, Statement, bank_month
 from core.storage.primary import abnormal_deposits, statement_flows
 from core.trace import Trace
 
-UNMATCHED, LARGE_UNMATCHED, BLACKLISTED = "UNMATCHED", "LARGE_UNMATCHED", "BLACKLISTED_REMITTER"
-NOT_CREDITED, REVERSED = "DEPOSIT_REJECTED", "DEPOSIT_REVERSED"
-"""Reasons why an entry is for people."""
 TIMEOUT: Final = "TIMEOUT"
-OPENED, CLOSED = "OPEN", "CLOSED"
 _HOUR_MS: Final = 3_600_000
 
 _A = abnormal_deposits.c
-NEW_ABNORMAL = Statement(insert(abnormal_deposits))
-KNOWN = Statement(select(_A.id).where(_A.bank_type == bindparam("bank"), _A.flow_id == bindparam("flow")))
-AGAIN = Statement(update(abnormal_deposits).where(_A.id == bindparam("b_id")).values(
-    {name: bindparam(name) for name in ("reason", "status", "handler", "note", "updated_at")}))
 LISTED = Statement(select(_A.id, _A.bank_type, _A.flow_id, _A.reason, _A.status, _A.handler, _A.note, _A.created_at)
                    .where(_A.status == bindparam("status")).order_by(_A.id))
 KNOWN_SINCE = Sharded(lambda t: select(t.c.created_at).where(t.c.id == bindparam("b_id")), statement_flows)
@@ -59,31 +52,6 @@ class Abnormal(NamedTuple):
     handler: str
     note: str
     created_at: int
-
-
-async def note_abnormal(tx: Questions, flow: Flow, reason: str, now_ms: int) -> None:
-    """Give an entry to people, within the caller's transaction; one row for each entry."""
-    row = await tx.first(KNOWN, {"bank": flow.bank_type, "flow": flow.id})
-    if row is None:
-        await tx.execute(NEW_ABNORMAL, {
-            "bank_type": flow.bank_type, "flow_id": flow.id, "reason": reason, "status": OPENED, "handler": "",
-            "note": "", "created_at": now_ms, "updated_at": now_ms})
-    else:
-        await tx.execute(AGAIN, {"b_id": row[0], "reason": reason, "status": OPENED, "handler": "", "note": "",
-                                 "updated_at": now_ms})
-
-
-async def close_abnormal(tx: Questions, flow: Flow, reason: str, handler: str, note: str, now_ms: int) -> None:
-    """Somebody has dealt with an entry, if it was abnormal."""
-    row = await tx.first(KNOWN, {"bank": flow.bank_type, "flow": flow.id})
-    if row is not None:
-        await tx.execute(AGAIN, {"b_id": row[0], "reason": reason, "status": CLOSED, "handler": handler, "note": note,
-                                 "updated_at": now_ms})
-
-
-async def was_abnormal(db: Questions, flow: Flow) -> bool:
-    """Whether an entry was given to people before it was matched."""
-    return await db.first(KNOWN, {"bank": flow.bank_type, "flow": flow.id}) is not None
 
 
 class AbnormalDeposits:
@@ -160,20 +128,15 @@ class AbnormalDeposits:
     async def _note(self, flow: Flow, reason: str) -> bool:
         """Once for each entry; False if people have it already, or it has found its owner meanwhile."""
         async with self._db.transaction() as tx:
-            if await tx.first(KNOWN, {"bank": flow.bank_type, "flow": flow.id}) is not None:
+            if await was_abnormal(tx, flow):
                 return False
             status = CANDIDATE if flow.status == CANDIDATE and reason != BLACKLISTED else ABNORMAL
             changed = await self._statements.change(tx, flow, status=status)
             if changed is None:
                 return False
-            await note_abnormal(tx, flow, reason, self._clock.now_ms())
-            self._publish(tx, changed, reason)
+            self._statements.publish(tx, changed, "AbnormalDepositJob")
+            await note_abnormal(tx, self._trace, flow, reason, self._clock.now_ms())
         return True
-
-    def _publish(self, tx: Transaction, flow: Flow, reason: str) -> None:
-        self._statements.publish(tx, flow, "AbnormalDepositJob")
-        tx.after_commit(lambda: raise_alert(
-            self._trace, "DEP-02", f"F{flow.id}", f"{flow.bank_type} {flow.bank_ref}: {reason}"))
 
     # Applications
 
@@ -196,6 +159,3 @@ class AbnormalDeposits:
                     self._applications.tell(tx, apply.uid, "DEPOSIT_REJECT", TIMEOUT)
                     rejected += 1
         return rejected
-
-
-__all__ = ["OPEN", "Abnormal", "AbnormalDeposits", "close_abnormal", "note_abnormal"]

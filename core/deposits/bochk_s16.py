@@ -39,13 +39,14 @@ from core.deposits.collection import StatementRoom
 from core.deposits.crossing import Crossed, uncrossed
 from core.deposits.matching.rules import WHOLE, account_kind
 from core.deposits.statement_dates import StatementDates
-from core.deposits.statements import ABNORMAL, FIND, LOCKED, OPEN, Flow, month_of, months_between
+from core.deposits.statements import ABNORMAL, FIND, LOCKED, OPEN, VOID, Flow, month_of, months_between
 from core.errors import OutcomeUnknown
 from core.screening.names import fold_name, fold_number, similarity
 from core.storage import Sharded, Statement, Transaction, bank_month, ensure_flow_table, upsert
 from core.storage.primary import bank_flows, statement_flows
 from core.storage.primary import bochk_s16_file as _F
 from core.storage.primary import bochk_s16_record as _R
+from core.storage.standing import StandingAlerts
 from core.wire.bochk_s16 import PartialReport, Record, Refused, Report, S16Error, decode, lined, parse_name, seq_of
 
 WAITING, OVERDUE, DONE, REFUSED = "WAITING", "OVERDUE", "DONE", "REFUSED"
@@ -84,8 +85,8 @@ NEWEST = Sharded(lambda t: select(func.max(t.c.id)), statement_flows)
 UNNAMED = Sharded(lambda t: select(t.c.id, t.c.bank_ref, t.c.created_at).where(and_(
     t.c.status.in_(OPEN), t.c.en_name == "", t.c.dr_cr == "C", t.c.created_at < bindparam("before")))
     .order_by(t.c.id), statement_flows)
-NAMED = Sharded(lambda t: select(func.length(t.c.en_name), t.c.status).where(t.c.id == bindparam("id")),
-                statement_flows)
+NAMED = Sharded(lambda t: select(t.c.bank_ref, func.length(t.c.en_name), t.c.status).where(
+    t.c.id == bindparam("id")), statement_flows)
 
 
 class Loose(NamedTuple):
@@ -127,10 +128,13 @@ def contradiction(flow: Flow, record: Loose, same_name: float) -> str:
 
 
 class S16Room:
-    """The S16 side of one core's collection from BOCHK."""
+    """The S16 side of one core's collection from BOCHK. ``over_line``: the files come from the bank's server, so what
+    can be fetched shows that the line is well."""
 
-    def __init__(self, files: S16Files, room: StatementRoom, accounts: dict[str, str]) -> None:
-        self._files, self._room = files, room
+    def __init__(self, files: S16Files, room: StatementRoom, accounts: dict[str, str], *, over_line: bool = False,
+                 ) -> None:
+        self._files, self._room, self._over_line = files, room, over_line
+        self._standing = StandingAlerts(room.db, room.clock, room.trace)
         self._accounts = dict.fromkeys(accounts.values())
         settings = room.settings
         self._rollback: bool = settings["bochk.s16.s14_rollback"]
@@ -141,8 +145,6 @@ class S16Room:
         self._known: dict[str, str] = {}
         self._partial: dict[str, str] = {}
         self._last: dict[str, int] = {}
-        self._delayed: dict[str, None] = {}
-        self._nameless: dict[int, str] = {}
         self._due = True  # what an earlier core took, or a round cut short left, is to be correlated
         self._newest: dict[int, int] = {}  # month -> id of its newest entry, when the last round looked
         self._lonely: dict[int, Loose] = {}  # id -> record as it was then, without its one entry
@@ -180,11 +182,11 @@ class S16Room:
         except OutcomeUnknown as silence:
             self._tell("bank.reply", began_us, "UNKNOWN")
             if self._open():
-                self._failed(silence)
+                await self._failed(silence)
                 raise
             return 0
         self._tell("bank.reply", began_us, "ACCEPTED")
-        self._succeeded()
+        await self._succeeded()
         for file, content in fetched:
             await self._take(file, content)
         if fetched or self._due:
@@ -418,21 +420,20 @@ class S16Room:
         gate = self._room.calendars.bank_gate(_WINDOW, self._now())
         if not gate.open:
             return
-        self._watch_delay(gate.opens_ms)
+        await self._watch_delay(gate.opens_ms)
         await self._watch_correlation()
         if self._now() - gate.opens_ms > self._room.settings["bochk.s16.delay_s"] * MS_PER_S:
             await self._watch_names()
 
-    def _watch_delay(self, opened_ms: int) -> None:
+    async def _watch_delay(self, opened_ms: int) -> None:
+        """What stands is over with the next report, and not because the bank has opened again."""
         for account in self._accounts:
             since = max(self._last.get(account, 0), opened_ms)
             late = self._now() - since > self._room.settings["bochk.s16.delay_s"] * MS_PER_S
-            if late and account not in self._delayed:
-                self._delayed[account] = None
-                raise_alert(self._room.trace, "S16-01", account, f"no new report since {show_time(since)}")
-            elif not late and account in self._delayed and self._last.get(account, 0) == since:
-                del self._delayed[account]
-                clear_alert(self._room.trace, "S16-01", account, f"a report came at {show_time(since)}")
+            if late:
+                await self._standing.raised("S16-01", account, f"no new report since {show_time(since)}")
+            elif self._last.get(account, 0) == since:
+                await self._standing.cleared("S16-01", account, f"a report came at {show_time(since)}")
 
     async def _watch_correlation(self) -> None:
         received = self._now() - self._room.settings["bochk.s16.uncorrelated_s"] * MS_PER_S
@@ -453,30 +454,31 @@ class S16Room:
 
     async def _watch_names(self) -> None:
         before = self._now() - self._room.settings["bochk.s16.unnamed_s"] * MS_PER_S
-        for flow_id, reference in [*self._nameless.items()]:
-            row = await self._room.db.first(NAMED[bank_month(BANK, month_of(flow_id))], {"id": flow_id})
-            if row is None or row[0] or row[1] not in OPEN:
-                del self._nameless[flow_id]
-                clear_alert(self._room.trace, "S16-03", f"F{flow_id}", f"{reference} has a name, or needs none")
+        told = dict.fromkeys(await self._standing.keys("S16-03"))
+        for key in told:
+            flow_id = int(key[1:])
+            row = await self._room.db.first(NAMED[await self._table(month_of(flow_id))], {"id": flow_id})
+            reference, named, status = (key, 0, VOID) if row is None else row
+            if named or status not in OPEN:
+                await self._standing.cleared("S16-03", key, f"{reference} has a name, or needs none")
         for month in await self._room.statements.open_months(BANK):
             for flow_id, reference, kept in await self._room.db.all(
                     UNNAMED[await self._table(month)], {"before": before}):
-                if flow_id not in self._nameless:
-                    self._nameless[flow_id] = reference
-                    raise_alert(self._room.trace, "S16-03", f"F{flow_id}",
-                                f"{reference} has no name since {show_time(kept)}")
+                if f"F{flow_id}" not in told:
+                    await self._standing.raised("S16-03", f"F{flow_id}",
+                                                f"{reference} has no name since {show_time(kept)}")
 
     # Telling
 
-    def _failed(self, why: Exception) -> None:
+    async def _failed(self, why: Exception) -> None:
         self._failures += 1
-        if self._failures == self._room.settings["bochk.b2e.alert_after"]:
-            raise_alert(self._room.trace, "BOCHK-01", "S16", str(why))
-
-    def _succeeded(self) -> None:
         if self._failures >= self._room.settings["bochk.b2e.alert_after"]:
-            clear_alert(self._room.trace, "BOCHK-01", "S16", "the files can be fetched again")
+            await self._standing.raised("BOCHK-01", "S16", str(why))
+
+    async def _succeeded(self) -> None:
         self._failures = 0
+        if self._over_line:
+            await self._standing.cleared("BOCHK-01", "S16", "the files can be fetched again")
 
     def _tell(self, kind: str, began_us: int, outcome: str) -> None:
         data: dict[str, Any] = {"bank": BANK, "message": "S16", "ref": "S16", "request_id": "", "attempt": 1,

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, insert, select, update
 
-from core.alerts import raise_alert
+from core.alerts import clear_alert, raise_alert
 from core.calendars import Calendars
 from core.clock import MS_PER_S, Clock, hkt_date, yyyymmdd
 from core.deposits.applications import Applications, Apply, Write
@@ -178,9 +178,15 @@ class Cheques:
 
     async def _credit(self, job: Job) -> Verdict:
         cheque = await self._known(job.payload["apply"])
+
+        async def created(tx: Transaction, procedure_id: int) -> None:
+            if self._crediting.gave_up(job):
+                tx.after_commit(lambda: clear_alert(
+                    self._trace, "DEP-03", f"A{cheque.apply_id}", f"P{procedure_id}"))
+
         return await self._crediting.run(job, f"cheque:{cheque.apply_id}", Terms(
             DepositType.NORMAL_HOLD, remitter=job.payload["drawer"], account=cheque.drawer_account,
-            hold_type=int(FreezeType.CASH_IN), hold_apply_id=cheque.hold_id, alert="DEP-03"))
+            hold_type=int(FreezeType.CASH_IN), hold_apply_id=cheque.hold_id, alert="DEP-03", created=created))
 
     # Clearing
 
@@ -263,6 +269,8 @@ class Cheques:
                     raise OutcomeUnknown(f"the cheque of A{apply.id} moved at this moment")  # the outbox asks again
             elif cheque.state == BOUNCED and p.status == "end_ok":
                 await self._to_reverse(tx, apply._replace(sba_procedure_id=p.id), cheque.remark)
+            elif cheque.state == BOUNCED:
+                tx.after_commit(lambda: clear_alert(self._trace, "DEP-10", f"A{apply.id}", p.status))
 
         return write
 

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import date, timedelta
 from typing import Any, Final
 
-from core.alerts import clear_alert, raise_alert
+from core.alerts import raise_alert
 from core.banks.bochk import BANK, B2e, BochkLines, Found, Refused, entry_from
 from core.clock import hkt_date, hkt_midnight_ms, yyyymmdd
 from core.deposits.bochk_s16 import S16Room
@@ -26,6 +26,7 @@ from core.deposits.statement_dates import StatementDates
 from core.errors import BankFault, Misconfigured, OutcomeUnknown
 from core.statement import Entry
 from core.storage import Transaction
+from core.storage.standing import StandingAlerts
 from core.wire.bochk_b2e import ACTIVITY, STATEMENT, TODAY
 
 ORDER: Final = (TODAY, STATEMENT, ACTIVITY)
@@ -47,6 +48,7 @@ class BochkCollector:
         self._accounts: dict[str, str] = settings["receiving.bochk.accounts"]
         self._b2e = B2e(lines.exchange, lines.credentials, room.clock, room.trace, settings)
         self._cursors = Cursors(room.db, room.clock, BANK)
+        self._standing = StandingAlerts(room.db, room.clock, room.trace)
         self._pulls = _moments(settings["jobs.bochk.pull_at"])
         if settings["bochk.profile"] not in (CYCLE, MORNING_ONLY):
             raise Misconfigured(f"bochk.profile is {settings['bochk.profile']!r}", where="settings",
@@ -56,7 +58,7 @@ class BochkCollector:
         self._failures = 0
         self._said: dict[str, None] = {}
         self._dates = StatementDates(settings)
-        self._s16 = S16Room(lines.files, room, self._accounts)
+        self._s16 = S16Room(lines.files, room, self._accounts, over_line=True)
 
     @property
     def scheduled(self) -> Mapping[str, Callable[[], Awaitable[Any]]]:
@@ -163,12 +165,11 @@ class BochkCollector:
         """Close the cycle, or tell of the failure: in an alert once there were several in a row (B-14)."""
         if faults:
             self._failures += 1
-            if self._failures == self._room.settings["bochk.b2e.alert_after"]:
-                raise_alert(self._room.trace, "BOCHK-01", BANK, f"{message}: {faults[0]}")
+            if self._failures >= self._room.settings["bochk.b2e.alert_after"]:
+                await self._standing.raised("BOCHK-01", BANK, f"{message}: {faults[0]}")
             raise faults[0]
-        if self._failures >= self._room.settings["bochk.b2e.alert_after"]:
-            clear_alert(self._room.trace, "BOCHK-01", BANK, f"{message} was pulled")
         self._failures = 0
+        await self._standing.cleared("BOCHK-01", BANK, f"{message} was pulled")
         if message == ACTIVITY:
             async with self._room.db.transaction() as tx:
                 await self._cursors.write(tx, _CLOSED, str(began_ms))

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, insert, select, update
 
-from core.alerts import clear_alert, raise_alert
+from core.alerts import raise_alert
 from core.banks.hsbc import BANK, HsbcLines, Mailbox, Opened, RemoteFile, read_file
 from core.clock import MS_PER_S, US_PER_MS
 from core.deposits.collection import StatementRoom
@@ -34,6 +34,7 @@ from core.errors import OutcomeUnknown
 from core.statement import Entry
 from core.storage import Sharded, Statement, Transaction
 from core.storage.primary import bank_flows, hsbc_file
+from core.storage.standing import StandingAlerts
 from core.wire.openpgp import Unopened
 
 PULL: Final = "HsbcSftpPull"
@@ -83,6 +84,7 @@ class HsbcCollector:
         settings = room.settings
         self._lines, self._db, self._clock, self._trace = lines, room.db, room.clock, room.trace
         self._statements, self._calendars = room.statements, room.calendars
+        self._standing = StandingAlerts(room.db, room.clock, room.trace)
         self._accounts = {number: ccy for ccy, number in settings["receiving.hsbc.accounts"].items()}
         self._limit: int = settings["hsbc.file.limit"]
         self._files_at_most: int = settings["hsbc.sftp.files_at_most"]
@@ -145,12 +147,11 @@ class HsbcCollector:
         except OutcomeUnknown as silence:
             self._tell("bank.reply", "UNKNOWN", 0, self._clock.now_us() - began_us)
             await self.take_waiting()
-            self._missed(silence)
+            await self._missed(silence)
             raise
         self._tell("bank.reply", "ACCEPTED", fetched, self._clock.now_us() - began_us)
-        if self._failed >= self._alarm_after:
-            clear_alert(self._trace, "HSBC-03", BANK, "files are fetched again")
         self._failed = 0
+        await self._standing.cleared("HSBC-03", BANK, "files are fetched again")
         taken = await self.take_waiting()
         return f"{fetched} files fetched, {taken} taken" if fetched or taken else ""
 
@@ -170,10 +171,10 @@ class HsbcCollector:
         await self._keep(SFTP, file.name, file.modified_s, await mailbox.read(file, self._limit))
         return True
 
-    def _missed(self, silence: OutcomeUnknown) -> None:
+    async def _missed(self, silence: OutcomeUnknown) -> None:
         self._failed += 1
-        if self._failed == self._alarm_after:
-            raise_alert(self._trace, "HSBC-03", BANK, f"{self._failed} times in a row: {silence}")
+        if self._failed >= self._alarm_after:
+            await self._standing.raised("HSBC-03", BANK, f"{self._failed} times in a row: {silence}")
 
     def _tell(self, kind: str, outcome: str, code: int, us: int) -> None:
         self._trace.emit(kind, BANK, {

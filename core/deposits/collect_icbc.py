@@ -29,12 +29,12 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import select
 
-from core.alerts import clear_alert, raise_alert
+from core.alerts import raise_alert
 from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Exchange, IcbcLine, Identity, Lines, Listed, Refused, Told
 from core.clock import MS_PER_DAY, MS_PER_S, hkt_date, hkt_midnight_ms
 from core.deposits.collection import StatementRoom
+from core.deposits.icbc_escalation import IS_OPEN, IcbcAlerts, Incident
 from core.deposits.icbc_escalation import JOB as ESCALATE
-from core.deposits.icbc_escalation import IcbcAlerts, Incident
 from core.deposits.icbc_flows import (
     Book,
     Break,
@@ -55,6 +55,7 @@ from core.money import show
 from core.statement import Entry
 from core.storage import Questions, Statement, Transaction
 from core.storage.primary import icbc_alert
+from core.storage.standing import StandingAlerts
 from core.wire.text import shown
 
 SERVICE: Final = "icbc_be_relay"
@@ -125,6 +126,7 @@ class IcbcCollector:
         self._chain_days: int = settings["icbc.chain.days"]
         self._back_days: int = settings["icbc.pull.back_days"]
         self.alerts = IcbcAlerts(room, self._stands)
+        self._standing = StandingAlerts(room.db, room.clock, room.trace)
         self.struck_tries: int = len(settings["airstar.deposit_job.delays_s"])
         room.statements.on_use[BANK] = self._used
 
@@ -499,28 +501,29 @@ class IcbcCollector:
         group.failures += 1
         word = "connection refused" if "Connect" in str(fault) else "timeout"
         self.log(group.name, f"{word if isinstance(fault, OutcomeUnknown) else 'unusable answer'}: {fault}")
-        if group.failures == self._failures:
+        if group.failures == self._failures and await self.room.db.first(
+                IS_OPEN, {"b_key": f"ICBC-02 {group.name}"}) is None:  # an earlier core may have raised it
             await self.alerts.raised("ICBC-02", group.name, f"{group.failures} pulls in a row failed: {fault}")
-        self._watch_lag()
+        await self._watch_lag()
 
     async def _succeeded(self, group: Group) -> None:
         if group.failures >= self._failures or not group.pulled_ms:  # an earlier core may have raised it
             await self.alerts.cleared("ICBC-02", group.name, "pulled again")
         group.failures, group.pulled_ms = 0, self.now_ms()
-        self._watch_lag()
+        if group.name == CANARY:  # a lag that is excused has not ended
+            await self._standing.cleared("ICBC-03", CANARY, "the canary pulls again")
+        await self._watch_lag()
 
-    def _watch_lag(self) -> None:
+    async def _watch_lag(self) -> None:
         """Say once when the canary is more than five minutes behind, and once at ten."""
         canary = self.groups[CANARY]
         lag_s = (self.now_ms() - canary.good_ms) / MS_PER_S
         defer_s, alert_s = self._lags
         if lag_s < defer_s:
-            if canary.told_late > alert_s:
-                clear_alert(self.room.trace, "ICBC-03", CANARY, "the canary pulls again")
             canary.told_late = 0.0
         elif lag_s > alert_s >= canary.told_late:
-            raise_alert(self.room.trace, "ICBC-03", CANARY, f"canary lag {lag_s:.0f} s")
             self._say_lag(canary, lag_s)
+            await self._standing.raised("ICBC-03", CANARY, f"canary lag {lag_s:.0f} s")
         elif canary.told_late == 0:
             self._say_lag(canary, lag_s)
 

@@ -36,7 +36,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, select
 
-from core.alerts import clear_alert, raise_alert
+from core.alerts import raise_alert
 from core.banks.fps import CREDIT_BANKS, CreditLines, CreditReader
 from core.banks.notices import MAILBOX_BANKS, NoticeReader
 from core.banks.numbered import Exchange, Item, NumberedBank, Read, Told
@@ -48,6 +48,7 @@ from core.errors import BankFault, CallFailed, OutcomeUnknown
 from core.statement import Entry
 from core.storage import Sharded, Transaction
 from core.storage.primary import bank_flows
+from core.storage.standing import StandingAlerts
 from core.wire.fps import Credit
 from core.wire.text import digest, refused_in, shown
 
@@ -84,6 +85,7 @@ class NumberedCollector:
         self._source = NumberedBank(bank, terms.message, lines.exchange, terms.read, room.clock, room.trace,
                                     page=settings[f"{under}.page"], max_pages=settings[f"{under}.max_pages"])
         self._cursors = Cursors(room.db, room.clock, bank)
+        self._standing = StandingAlerts(room.db, room.clock, room.trace)
         self._gap_ms = round(settings[f"{under}.gap_s"] * MS_PER_S)
         self._alarm_after: int = settings[f"{under}.alarm_after"]
         self._taking = asyncio.Lock()
@@ -108,9 +110,10 @@ class NumberedCollector:
         return {}
 
     async def start(self, spawn: Callable[[Coroutine[Any, Any, Any]], object]) -> None:  # noqa: ARG002 - nothing runs
-        """Read the cursor, then let the bank call."""
+        """Read the cursor, and whether it still counts; then let the bank call."""
         self.cursor = int(await self._cursors.read(CURSOR) or 0)
         self._under = await self._cursors.read(UNDER) or ""
+        self._counts_anew = await self._standing.stands("CREDIT-04", self.bank)
         self._passed_over = {int(first): int(last)
                              for first, last in (await self._cursors.beginning(PASSED_OVER)).items()}
         if self._lines.listen is not None:
@@ -130,9 +133,9 @@ class NumberedCollector:
         try:
             told = await self._source.after(self.cursor)
         except (OutcomeUnknown, BankFault) as fault:
-            self._missed(fault)
+            await self._missed(fault)
             raise CallFailed(str(fault)) if isinstance(fault, BankFault) else fault
-        self._succeeded()
+        await self._succeeded()
         for unread in told.spoilt:
             await self._refuse_item(f"unnumbered {digest(unread.said)}", unread.reason, unread.said)
         await self._watch_numbers(told)
@@ -142,6 +145,8 @@ class NumberedCollector:
         async with self._taking:
             cursor, passed_over = self._passed(items)
             under = next((_mark(item) for item in items if item.number == cursor), self._under)
+            if self._counts_anew and cursor != self.cursor:
+                under = ""  # by its new count it shows nothing that it had shown
             entries = await self._readable(items)
 
             async def also(tx: Transaction) -> None:
@@ -155,7 +160,7 @@ class NumberedCollector:
             self._passed_over |= passed_over
             if cursor != self.cursor:
                 self.cursor = cursor
-                self._under = "" if self._counts_anew else under  # by its new count it shows nothing that it had shown
+                self._under = under
         return accepted
 
     def _passed(self, items: Sequence[Item]) -> tuple[int, dict[int, int]]:
@@ -189,10 +194,11 @@ class NumberedCollector:
             return
         if told.before is None:
             if not told.spoilt:  # which might be it
-                self._say_anew(f"{self.bank} has nothing under {self.cursor} any more, the last number that it told")
+                await self._say_anew(
+                    f"{self.bank} has nothing under {self.cursor} any more, the last number that it told")
             return
         if _mark(told.before) == self._under:
-            self._say_as_before()
+            await self._say_as_before()
             return
         async with self._taking:
             entries = await self._readable([told.before])
@@ -202,17 +208,17 @@ class NumberedCollector:
         if entries and not unknown and not self._under and not self._counts_anew:
             self._under = _mark(told.before)  # the cursor is older than the marks
         if unknown:
-            self._say_anew(f"{unknown[0].bank_ref} stands under {self.cursor}, where another was told")
+            await self._say_anew(f"{unknown[0].bank_ref} stands under {self.cursor}, where another was told")
 
-    def _say_anew(self, why: str) -> None:
+    async def _say_anew(self, why: str) -> None:
         if not self._counts_anew:
+            await self._standing.raised("CREDIT-04", self.bank, why)
             self._counts_anew = True
-            raise_alert(self._room.trace, "CREDIT-04", self.bank, why)
 
-    def _say_as_before(self) -> None:
+    async def _say_as_before(self) -> None:
         if self._counts_anew:
+            await self._standing.cleared("CREDIT-04", self.bank, f"{self.cursor} is what it was")
             self._counts_anew = False
-            clear_alert(self._room.trace, "CREDIT-04", self.bank, f"{self.cursor} is what it was")
 
     async def _is_known(self, entry: Entry) -> bool:
         row = await self._room.db.first(KEPT[self.bank], {"account": entry.our_account, "ref": entry.bank_ref})
@@ -293,15 +299,14 @@ class NumberedCollector:
             del self._said[next(iter(self._said))]
         raise_alert(self._room.trace, "CREDIT-03", f"{self.bank}:{key}", f"{why}; the bank says {shown(said)}")
 
-    def _missed(self, fault: Exception) -> None:
+    async def _missed(self, fault: Exception) -> None:
         self._failed += 1
-        if self._failed == self._alarm_after:
-            raise_alert(self._room.trace, "CREDIT-01", self.bank, f"{self._failed} times in a row: {fault}")
-
-    def _succeeded(self) -> None:
         if self._failed >= self._alarm_after:
-            clear_alert(self._room.trace, "CREDIT-01", self.bank, "pulled again")
+            await self._standing.raised("CREDIT-01", self.bank, f"{self._failed} times in a row: {fault}")
+
+    async def _succeeded(self) -> None:
         self._failed = 0
+        await self._standing.cleared("CREDIT-01", self.bank, "pulled again")
 
 
 def _mark(item: Item) -> str:

@@ -16,14 +16,15 @@ good.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import bindparam, insert, select, update
 
 from core.accounts import Accounts, CardHolder
-from core.alerts import raise_alert
+from core.alerts import clear_alert, raise_alert
 from core.clock import MS_PER_DAY, Clock
-from core.deposits.abnormal import NOT_CREDITED, REVERSED, close_abnormal, note_abnormal
+from core.deposits.abnormal_list import NOT_CREDITED, REVERSED, close_abnormal, note_abnormal
 from core.deposits.applications import Applications, Apply, Write
 from core.deposits.crediting import Crediting, Terms
 from core.deposits.matching.links import AUTO, CREDIT, Deposit, Links, Match
@@ -48,11 +49,14 @@ EARLIER: Final = Sharded(lambda t: select(t.c.id).where(
     t.c.sba_procedure_id.is_not(None)).limit(1), applys)
 _A = pre_approval.c
 NEW_APPROVAL = Statement(insert(pre_approval))
-APPROVALS = Statement(select(_A.id, _A.amount).where(
-    _A.uid == bindparam("uid"), _A.ccy == bindparam("ccy"), _A.valid_until > bindparam("now"),
-    (_A.apply_id.is_(None)) | (_A.apply_id == bindparam("apply"))).order_by(_A.id))
-USE_APPROVAL = Statement(update(pre_approval).where(_A.id == bindparam("b_id")).values(
-    apply_id=bindparam("apply_id"), updated_at=bindparam("updated_at")))
+APPROVALS = Statement(select(_A.id, _A.amount, _A.apply_id).where(
+    _A.uid == bindparam("uid"), _A.ccy == bindparam("ccy"),
+    ((_A.apply_id.is_(None)) & (_A.valid_until > bindparam("now"))) | (_A.apply_id == bindparam("apply")))
+    .order_by(_A.apply_id.is_(None), _A.id))
+"""The one that an application has taken, then those that are free."""
+TAKE_APPROVAL = Statement(update(pre_approval).where(
+    _A.id == bindparam("b_id"), (_A.apply_id.is_(None)) | (_A.apply_id == bindparam("b_apply")))
+    .values(apply_id=bindparam("b_apply"), updated_at=bindparam("updated_at")))
 STAFF: Final = (Role.FRONTLINE, Role.SUPERVISOR)
 HIGH_RISK_LEVEL, FIRST_LARGE, THIRD_PARTY = "risk level", "first large deposit", "third-party remitter"
 
@@ -95,7 +99,7 @@ class StatementCrediting:
         if deposit.status == ApplyStatus.MATCHED and not await self._begin(apply, deposit):
             return Failed("the match was taken back")
         return await self._crediting.run(job, _business_id(flow, job.payload.get("attempt", 1)),
-                                         await self._terms(apply, match, flow), apply)
+                                         await self._terms(job, apply, match, flow), apply)
 
     async def _begin(self, apply: Apply, deposit: Deposit) -> bool:
         """MATCHED -> CREDITING; False if the match was taken apart meanwhile."""
@@ -103,30 +107,27 @@ class StatementCrediting:
             moved = await self._links.move(tx, deposit, ApplyStatus.CREDITING)
             return moved and await self._applications.change(tx, apply, ApplyStatus.CREDITING) is not None
 
-    async def _terms(self, apply: Apply, match: Match, flow: Flow) -> Terms:
-        approval = await self._approval(apply, flow)
-        kind = await self.deposit_type(apply, match, flow, approval)
-        used = approval if kind is DepositType.PRE_APPROVAL else None
+    async def _terms(self, job: Job, apply: Apply, match: Match, flow: Flow) -> Terms:
+        kind = await self._deposit_type(apply, match, flow)
 
         async def created(tx: Transaction, procedure_id: int) -> None:
             known = await self._links.latest_in(tx, apply.id)
             if known is not None and known.procedure_id is None:
                 await self._links.move(tx, known, ApplyStatus(known.status), procedure_id)
-            if used is not None:
-                await tx.execute(USE_APPROVAL, {"b_id": used, "apply_id": apply.id,
-                                                "updated_at": self._clock.now_ms()})
+            if self._crediting.gave_up(job):
+                tx.after_commit(lambda: clear_alert(self._trace, "DEP-03", f"A{apply.id}", f"P{procedure_id}"))
 
         return Terms(kind, flow.amount, STATEMENT_TRANS_TYPE[flow.bank_type], flow.en_name, flow.payer_acct,
                      proposed_by="" if match.tier == AUTO else match.operator, alert="DEP-03", created=created)
 
-    async def deposit_type(self, apply: Apply, match: Match, flow: Flow, approval: int | None) -> DepositType:
-        """What kind of deposit a match makes."""
+    async def _deposit_type(self, apply: Apply, match: Match, flow: Flow) -> DepositType:
+        """What kind of deposit a match makes; one that operations expect takes its pre-approval."""
         holder = await self._holder(apply) if match.tier == AUTO else None
         if holder is None:
             return DepositType.ABNORMAL
         if await self.risks(apply, flow, holder):
             return DepositType.HIGH_RISK
-        return DepositType.NORMAL if approval is None else DepositType.PRE_APPROVAL
+        return DepositType.PRE_APPROVAL if await self._takes_approval(apply, flow) else DepositType.NORMAL
 
     async def risks(self, apply: Apply, flow: Flow, holder: CardHolder) -> tuple[str, ...]:
         """Why a deposit from a card of the customer is of high risk (gaps.md B-10); empty: it is not."""
@@ -164,13 +165,18 @@ class StatementCrediting:
             "uid": uid, "ccy": ccy, "amount": amount, "valid_until": now + self._valid_ms, "operator": by.id,
             "remark": remark, "apply_id": None, "created_at": now, "updated_at": now})
 
-    async def _approval(self, apply: Apply, flow: Flow) -> int | None:
-        """The pre-approval that this deposit meets."""
-        for number, amount in await self._db.all(APPROVALS, {
-                "uid": apply.uid, "ccy": flow.ccy, "now": self._clock.now_ms(), "apply": apply.id}):
-            if abs(flow.amount - amount) <= amount * self._tolerance:
-                return int(number)
-        return None
+    async def _takes_approval(self, apply: Apply, flow: Flow) -> bool:
+        """Whether this deposit has a pre-approval: it is taken before SBA hears of the deposit, so that of two equal
+        ones at once only one has it; who asks again still has it, whatever has expired meanwhile."""
+        now = self._clock.now_ms()
+        for number, amount, taken_by in await self._db.all(APPROVALS, {
+                "uid": apply.uid, "ccy": flow.ccy, "now": now, "apply": apply.id}):
+            if taken_by is not None:
+                return True
+            if abs(flow.amount - amount) <= amount * self._tolerance and await self._db.execute(
+                    TAKE_APPROVAL, {"b_id": number, "b_apply": apply.id, "updated_at": now}):
+                return True
+        return False
 
     # The end
 
@@ -182,7 +188,7 @@ class StatementCrediting:
         match, deposit = link
         flow = await self._statements.find(match.bank_type, match.flow_id)
         assert flow is not None, match
-        if p.status == "end_reject" and p.reason in RC_REASONS:
+        if p.status == "end_reject" and p.reason in RC_REASONS and flow.status != VOID:
             raise_alert(self._trace, "DEP-03", f"A{apply.id}", p.reason)
         if p.status == "end_ok" and match.tier == AUTO:
             await self._verify_card(apply, flow)
@@ -190,10 +196,20 @@ class StatementCrediting:
 
         async def write(tx: Transaction) -> None:
             await self._links.move(tx, deposit, to, p.id)
-            if flow.status != VOID and await self._ended(tx, flow, apply, p, status) and reason:
-                await note_abnormal(tx, flow, reason, self._clock.now_ms())
+            gone, credited = flow.status == VOID, p.status == "end_ok"  # gone: struck while it was reviewed, or later
+            if not gone and await self._ended(tx, flow, apply, p, status) and reason:
+                await note_abnormal(tx, self._trace, flow, reason, self._clock.now_ms())
+            if gone and not credited:
+                tx.after_commit(lambda: clear_alert(self._trace, "DEP-09", f"A{apply.id}", to.name))
+            if gone or credited:
+                await self._no_more_refused(tx, flow, to.name)
 
         return write
+
+    async def _no_more_refused(self, tx: Transaction, flow: Flow, how: str) -> None:
+        """What risk control refused of an entry is over: its money is credited all the same, or gone."""
+        for apply_id in await self._links.refused_of(tx, flow):
+            tx.after_commit(partial(clear_alert, self._trace, "DEP-03", f"A{apply_id}", f"F{flow.id} {how}"))
 
     async def _ended(self, tx: Transaction, flow: Flow, apply: Apply, p: Procedure, status: int) -> bool:
         if p.status == "end_reject":
@@ -236,6 +252,7 @@ class StatementCrediting:
         async def refunded(tx: Transaction, _match: Match) -> None:
             await self._applications.open_refund(tx, apply, "NOT_CREDITED", flow_id=flow.id, amount=flow.amount)
             self._applications.tell(tx, apply.uid, "DEPOSIT_REFUNDED", "")
+            await self._no_more_refused(tx, flow, STRUCK)
 
         if await self._links.unmatch(flow, apply, match, deposit, "system", to=ApplyStatus.REFUNDED, flow_to=VOID,
                                      also=refunded):
@@ -247,7 +264,8 @@ class StatementCrediting:
         async with self._db.transaction() as tx:
             if await self._statements.change(tx, flow, status=VOID) is None:
                 return None
-            await close_abnormal(tx, flow, STRUCK, "system", "", self._clock.now_ms())
+            await close_abnormal(tx, self._trace, flow, STRUCK, "system", "", self._clock.now_ms())
+            await self._no_more_refused(tx, flow, STRUCK)
             owner = await self._links.released_by(tx, flow)
             apply = await self._applications.find(owner, tx) if owner is not None else None
             if apply is not None:

@@ -61,6 +61,11 @@ class Crediting:
         """Retries of the job that credits."""
         return len(self._waits_ms)
 
+    def gave_up(self, job: Job) -> bool:
+        """Whether a job that credits had used all its retries before this run: if a person has it run again, its alert
+        stands."""
+        return job.retry_count >= self.tries
+
     async def run(self, job: Job, transaction_id: str, terms: Terms = TRANSFER, apply: Apply | None = None) -> Verdict:
         """One run of the job of an Apply (``payload["apply"]``, also given where it was read before);
         ``transaction_id``: its business id at the bank, or its statement's."""
@@ -78,7 +83,7 @@ class Crediting:
             return Exhausted(f"{transaction_id} was credited for another Apply: {reply.message}", "AIRSTAR-11",
                              f"A{apply.id}")
         error = error or (f"{reply.code.name} {reply.message}" if reply is not None else "")
-        if job.retry_count >= len(self._waits_ms):
+        if self.gave_up(job):
             return Exhausted(error, terms.alert, f"A{apply.id}")
         return Again(self._clock.now_ms() + self._waits_ms[job.retry_count], error)
 

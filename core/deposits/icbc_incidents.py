@@ -27,6 +27,7 @@ from sqlalchemy import Update, update
 from core.alerts import raise_alert
 from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Listed, Refused, Told
 from core.clock import MS_PER_DAY
+from core.deposits.abnormal_list import close_abnormal
 from core.deposits.collect_icbc import IcbcCollector, entry_of
 from core.deposits.icbc_flows import (
     NEW_SCRIPT,
@@ -329,6 +330,7 @@ class IcbcIncidents:
         if not flow.is_used and not (refunded and await was_released(tx, flow)):
             if await self._statements.change(tx, flow, status=VOID) is None:
                 raise _Moved(f"F{flow.id} was used meanwhile")
+            await close_abnormal(tx, self._trace, flow, STRUCK, "system", "", self._collector.now_ms())
             return
         if not refunded:
             raise _Moved(f"F{flow.id} was used meanwhile")

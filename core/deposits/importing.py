@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 from sqlalchemy import bindparam, func, select
@@ -28,7 +29,7 @@ from core.banks.notices import MAILBOX_BANKS, NoticeReader
 from core.deposits.bochk_s16 import REFUSED, S16Room
 from core.deposits.collection import StatementRoom
 from core.deposits.crossing import uncrossed
-from core.deposits.ewb import EwbCollector, EwbLines
+from core.deposits.ewb import BAI2, EwbCollector, EwbLines
 from core.deposits.statement_dates import StatementDates
 from core.domain import Role
 from core.errors import Misconfigured, Refusal
@@ -43,6 +44,9 @@ from core.wire.packed import packed
 SOURCE: Final = "import"
 BY: Final = Actor("import", Role.FRONTLINE)
 MESSAGE, RECORD, FILE = "message", "record", "file"
+BOM: Final = b"\xef\xbb\xbf"
+EMPTY: Final = "the file is empty: fetch it again"
+"""Of each format, for a download that has failed looks so: a day without movements has a header, or no file."""
 _AT_LINE = re.compile(r"line (\d+)(?:, |: | )(.*)", re.DOTALL)
 
 KEPT = Sharded(lambda t: select(t.c.ccy, t.c.amount).where(
@@ -59,13 +63,23 @@ class Told(NamedTuple):
     kind: str = RECORD
 
 
+class Brings(StrEnum):
+    """What the accepted records of a format are: entries, payers' names of entries that are there (BAI2), or what
+    supplements statements, now or once they come (S16)."""
+
+    ENTRIES = "entries"
+    NAMES = "named"
+    SUPPLEMENTS = "supplements"
+
+
 class Imported(NamedTuple):
-    """What became of one file."""
+    """What became of one file; ``brings``: what its accepted records are."""
 
     format: str
     accepted: int
     duplicate: int
     refused: tuple[Told, ...]
+    brings: Brings = Brings.ENTRIES
 
 
 Take = Callable[[str, StatementRoom, str, bytes], Awaitable[Imported]]
@@ -75,7 +89,7 @@ Take = Callable[[str, StatementRoom, str, bytes], Awaitable[Imported]]
 async def import_file(bank: str, room: StatementRoom, name: str, content: bytes) -> Imported:
     """Take one file of a bank; `Misconfigured` for a bank whose statements do not come in files."""
     take = _format_of(bank)
-    why = packed(content)
+    why = EMPTY if not content.removeprefix(BOM).strip() else packed(content)
     return refused_whole("file", why) if why else await take(bank, room, name, content)
 
 
@@ -155,7 +169,8 @@ async def _ewb(bank: str, room: StatementRoom, name: str, content: bytes) -> Imp
     if isinstance(done, Refusal):
         return refused_whole("CSV", done.detail)
     return Imported(done.kind.upper(), done.accepted, done.duplicate, tuple(
-        Told(one.line, one.reason, FILE if one.whole else RECORD) for one in done.refused))
+        Told(one.line, one.reason, FILE if one.whole else RECORD) for one in done.refused),
+        Brings.NAMES if done.kind == BAI2 else Brings.ENTRIES)
 
 
 class _Given:
@@ -195,7 +210,7 @@ async def _s16(bank: str, room: StatementRoom, name: str, content: bytes) -> Imp
     refused += [Told(line, f"{record.reference} names no seq_no")
                 for line, record in lined(report) if seq_of(record.reference) is None]
     duplicate = len(report.records) + len(report.refused) - len(refused) - accepted
-    return Imported(kind, accepted, duplicate, tuple(sorted(refused)))
+    return Imported(kind, accepted, duplicate, tuple(sorted(refused)), Brings.SUPPLEMENTS)
 
 
 async def _kept(room: StatementRoom) -> int:
@@ -211,8 +226,8 @@ FORMATS: Final[dict[str, Take]] = {
 
 def brings_entries(content: bytes) -> bool:
     """Whether a file has to be taken before those that only name what is there: all but BAI2 and S16 do."""
-    return not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"01,", b"H|"))
+    return not content.lstrip(BOM + b" \t\r\n").startswith((b"01,", b"H|"))
 
 
-__all__ = ["FILE", "FORMATS", "MESSAGE", "RECORD", "Imported", "Told", "brings_entries", "check_bank", "import_file",
-           "refused_whole"]
+__all__ = ["FILE", "FORMATS", "MESSAGE", "RECORD", "Brings", "Imported", "Told", "brings_entries", "check_bank",
+           "import_file", "refused_whole"]

@@ -10,6 +10,7 @@ How to read the less obvious rows:
 * ``SyncAsbBstWithdraw`` is one job with two functions (A-38): the fallback runs per instruction in the queue, the
   pull of what customers began at the bank is periodic.
 * ``EddiDepositProcess`` finds successful debits periodically, and credits each of them in the queue.
+* ``EddaStatusSync`` asks every morning; a bank that is in maintenance then is asked by the queue when that ends.
 * ``SyncBstDataHelper`` also runs when the CMB socket comes back: the socket service asks for a run.
 * ``IcbcPull`` of B-15 is three rows here: two lines that cannot be switched, and the pull of the day before.
 * ``support`` entries belong to a domain, but the documents do not count them there (A-08: ten BST entries, four eDDA).
@@ -116,7 +117,8 @@ REGISTRY: tuple[Entry, ...] = (
         "jobs.eddi_result.period_s", ("jobs.eddi_result.from", "jobs.eddi_result.until"), Days.BUSINESS),)),
     Entry("EddiDepositProcess", _EDDI, Domain.EDDA, (
         Every("jobs.eddi_deposit.period_s"), OnEvent("airstar.deposit_job.delays_s"))),
-    Entry("EddaStatusSync", _EDDI, Domain.EDDA, (Daily("jobs.edda_status.at"),),
+    Entry("EddaStatusSync", _EDDI, Domain.EDDA, (
+        Daily("jobs.edda_status.at"), OnEvent("jobs.edda_status.repeat.every_s")),
           Repeat("jobs.edda_status.repeat.times", "jobs.edda_status.repeat.every_s")),
     Entry("HsbcEddaReport", ("hsbc_edda_report",), Domain.EDDA, (Daily("jobs.edda_report.at"),),
           Repeat("jobs.edda_report.repeat.times", "jobs.edda_report.repeat.every_s"), support=True),

@@ -8,7 +8,8 @@ Rules (gaps.md B-15; JOB-017, JOB-031, JOB-032)
   counted. A living holder renews its lock every period, so a run that takes long is never overlapped; the lock of a
   dead one frees by TTL. A job at fixed times has no period: ``jobs.lock.fixed_time_period_s`` stands for it.
 * A run not finished within 3 periods is reported as hung (JOB-02), once. It goes on: what it does is not known here.
-* A run that fails is noted; the next moment is the retry, unless the job's entry repeats failed runs.
+* A run that fails is noted; the next moment is the retry, unless the job's entry repeats failed runs. A job that has
+  given up is told (JOB-01) until a run of it succeeds, on whichever worker.
 * Only runs that did something, failed, were skipped or hung have a row in ``job_run`` and an event. A function says
   that it did something by what it returns: a count or a text, not 0, "" or None.
 
@@ -31,6 +32,7 @@ from core.jobs.schedules import DayCalendar, Days, Moments, in_force, moments_of
 from core.jobs.timer import OneTimer
 from core.locks import Locks
 from core.storage import Database
+from core.storage.standing import StandingAlerts
 from core.trace import Trace
 
 OUTCOME_KEPT = 500
@@ -123,6 +125,7 @@ class Timetable:
     ) -> None:
         self._db, self._clock, self._trace, self._locks, self._spawn = db, clock, trace, locks, spawn
         self._settings, self._calendar, self.worker = settings, calendar, worker
+        self._standing = StandingAlerts(db, clock, trace)
         self._jobs: dict[str, _PeriodicJob] = {}
         self.unexpected: Exception | None = None  # the first error of our own in a run: a simulation stops on it
         self._due: list[_Entry] = []
@@ -293,16 +296,18 @@ class Timetable:
         except InvariantBroken:
             raise
         except Exception as error:
-            outcome = self._failed(job, run, error)
+            outcome = await self._failed(job, run, error)
         else:
             outcome = str(did) if did else ""
             if did:
                 self._tell(job, run.due_ms, "DONE", run.attempt, "")
+            if job.repeats:
+                await self._standing.cleared("JOB-01", job.name, "it has run again")
         job.last_finished_ms = self._clock.now_ms()
         if outcome or run.skipped or run.hung_row is not None:
             await self._close(run, outcome)
 
-    def _failed(self, job: _PeriodicJob, run: _Run, error: Exception) -> str:
+    async def _failed(self, job: _PeriodicJob, run: _Run, error: Exception) -> str:
         """Note the failure and see to its repetition; what to write about it."""
         job.failed += 1
         if self.unexpected is None and not isinstance(error, OutcomeUnknown | CallFailed):
@@ -315,7 +320,8 @@ class Timetable:
                 self._call_back(job, again, run.attempt + 1)
         elif job.repeats:
             self._tell(job, run.due_ms, "EXCEPTION", run.attempt, job.last_error)
-            raise_alert(self._trace, "JOB-01", job.name, f"failed {run.attempt + 1} times: {job.last_error}")
+            await self._standing.raised(
+                "JOB-01", job.name, f"failed {run.attempt + 1} times: {job.last_error}")
         else:
             self._tell(job, run.due_ms, "RETRY", run.attempt, job.last_error)
         return f"failed: {job.last_error}"[:OUTCOME_KEPT]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from core.banks.edda import CHANNELS, EddaGateway, EddaLines
 from core.banks.edda_pace import Pace, SerialLock, TokenBucket, Turnstile
@@ -17,11 +17,12 @@ from core.cards.edda_report import JOB as REPORT
 from core.cards.edda_report import EddaReports
 from core.clock import MS_PER_S, Clock
 from core.deposits.eddi import CREDIT, IN_ORDER, EddiDeposits, Room, Spawn
-from core.jobs import Job, Verdict
+from core.jobs import Done, Job, Verdict
 from core.runtime.statement_banks import each
 from core.settings import Settings
 from core.storage import Database
 
+SYNC: Final = "EddaStatusSync"
 Function = Callable[[], Awaitable[Any]]
 
 
@@ -29,6 +30,7 @@ class DirectDebitBank:
     """One of the two in one core."""
 
     def __init__(self, bank: str, lines: EddaLines, room: Room, account: Database, worker: str) -> None:
+        self.bank, self._room = bank, room
         pace = _pace(bank, room.clock, room.settings, worker)
         gateway = EddaGateway(bank, lines.exchange, Turnstile(pace, room.db, room.clock), room.clock, room.trace)
         self.authorisations = Authorisations(
@@ -36,6 +38,18 @@ class DirectDebitBank:
         self.deposits = EddiDeposits(gateway, self.authorisations, room)
         self.reports = None if lines.reports is None else EddaReports(
             account, room.clock, room.trace, room.calendars, self.authorisations, lines.reports, room.settings)
+
+    async def sync(self) -> int:
+        """EddaStatusSync. The bank is not asked during its own maintenance (gaps.md B-17): a job of the queue does it
+        when that ends."""
+        room = self._room
+        maintenance = room.calendars.maintenance(self.bank, room.clock.now_ms())
+        if not maintenance.under_way:
+            return await self.authorisations.sync()
+        async with room.db.transaction() as tx:
+            await room.jobs.enqueue(tx, SYNC, f"{self.bank}:{maintenance.ends_ms}", {"bank": self.bank},
+                                    maintenance.ends_ms, room.settings["jobs.edda_status.repeat.times"])
+        return 0
 
 
 def _pace(bank: str, clock: Clock, settings: Settings, worker: str) -> Pace:
@@ -65,7 +79,7 @@ class DirectDebit:
             "EddaAuthPoll": [of.authorisations.poll for of in banks],
             "EddiResultQuery": [of.deposits.query_results for of in banks],
             CREDIT: [of.deposits.process for of in banks],
-            "EddaStatusSync": [of.authorisations.sync for of in banks],
+            SYNC: [of.sync for of in banks],
             "ApplyTimeoutReject": [of.deposits.reject_overdue for of in banks],
         }
         found: dict[str, Function] = {job: partial(each, functions) for job, functions in jobs.items() if functions}
@@ -77,10 +91,15 @@ class DirectDebit:
     @property
     def handlers(self) -> dict[str, Any]:
         """Job name -> handler."""
-        return {CREDIT: self._credit} if self.banks else {}
+        return {CREDIT: self._credit, SYNC: self._sync} if self.banks else {}
 
     async def _credit(self, job: Job) -> Verdict:
         return await self.banks[job.payload["bank"]].deposits.credit(job)
+
+    async def _sync(self, job: Job) -> Verdict:
+        """What the morning's run has left for the end of the maintenance."""
+        await self.banks[job.payload["bank"]].authorisations.sync()
+        return Done()
 
     async def start(self, spawn: Spawn) -> None:
         """Begin sending what waits."""

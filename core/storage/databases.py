@@ -13,7 +13,7 @@ from core.storage import account, assets, primary, procedure
 from core.storage.errors import SchemaMismatch
 from core.storage.life import Database, Life, OnCommit
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """Raised whenever a table changes."""
 
 

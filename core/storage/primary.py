@@ -1059,6 +1059,16 @@ class JobRun(PrimaryTable, table=True):
     skipped: int = number(0)
 
 
+class StandingAlert(PrimaryTable, table=True):
+    """An alert that was raised and is not cleared yet (`core.storage.standing`)."""
+
+    __tablename__ = "standing_alert"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    rule: str = text_key(16)
+    alert_key: str = text_key(100)
+    raised_at: int = moment()
+
+
 class Sequences(PrimaryTable, table=True):
     """Numbers given out so far."""
 
@@ -1122,4 +1132,5 @@ voucher: Table = METADATA.tables["voucher"]
 cheque_deposit: Table = METADATA.tables["cheque_deposit"]
 calendar_override: Table = METADATA.tables["calendar_override"]
 job_run: Table = METADATA.tables["job_run"]
+standing_alert: Table = METADATA.tables["standing_alert"]
 sequences: Table = METADATA.tables["sequences"]

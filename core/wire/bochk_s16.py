@@ -7,6 +7,7 @@
 
 * Text in UTF-8, CRLF, fields separated by ``|``, which therefore cannot stand in one. The trailer holds the number of
   D records and the sums of their credits and debits; it decides: a file whose trailer is wrong is refused whole.
+* Lines that end otherwise (LF alone, or CR alone: a program has rewritten the file) are refused as what they are.
 * A file that breaks off before its trailer is *partial*: it may still be being written, and is to be asked for again.
 * A record of which a text has a character that none may have (`core.wire.text`) is refused by itself; it counts for the
   trailer, and the others are good.
@@ -38,6 +39,9 @@ _S16_NAME = re.compile(r"AGS(\d{14})UC(\d{2})\.TXT", re.ASCII)
 _S14_NAME = re.compile(r"AGS(\d{14})AC(\d{1,2})\.TXT", re.ASCII)
 _NUMBER = re.compile(r"\d{1,12}", re.ASCII)
 _REFERENCE = re.compile(r"[!-{}~]{1,64}", re.ASCII)
+_OTHER_END = re.compile(r"(?:(?<!\r)\n|\r(?!\n))(?=[DT]\|)|(?<!\r)\n\Z")
+"""The end of a line of ours that is not CR LF: behind it begins a record, or nothing."""
+_ANY_END = re.compile(r"\r\n|\r|\n")
 _WIDTHS: Final = {"H": 6, "D": 11, "T": 4}
 
 
@@ -196,11 +200,15 @@ def _lines(data: bytes) -> list[str]:
         if not whole and error.reason == "unexpected end of data":
             raise PartialReport("the last line is cut off") from None
         raise GarbledReport(f"not UTF-8 at byte {error.start}", data.count(b"\n", 0, error.start) + 1) from None
+    other = _OTHER_END.search(text)
+    if other is not None:
+        raise GarbledReport("lines must end in CR LF: convert them (unix2dos), or fetch it in binary",
+                            len(_ANY_END.findall(text[:other.start()])) + 1)
     lines = text.split("\r\n")
     if not whole:
         if lines[0][:2] != "H|"[:len(lines[0])]:
             raise GarbledReport("the first record is not H", 1)
-        raise PartialReport("the last line is cut off", len(lines))
+        raise PartialReport("the last line is cut off: it does not end in CR LF", len(lines))
     return lines[:-1]
 
 

@@ -26,9 +26,11 @@ from core.wire.text import refused_in
 HEADER: Final = ("Account Number", "Post Date", "Reference", "Description", "Debit", "Credit", "Balance")
 MAX_FILE_BYTES: Final = 4_194_304
 MAX_ROWS: Final = 20_000
+MAX_DESCRIPTION: Final = 500
 _ACCOUNT = re.compile(r"[A-Za-z0-9-]{1,34}", re.ASCII)
 _REFERENCE = re.compile(r"[!-~]{1,32}", re.ASCII)
 _DATE = re.compile(r"(\d{2})/(\d{2})/(20\d{2})", re.ASCII)
+_REWRITTEN = re.compile(r"\d+(?:\.\d+)?E\+?\d+", re.ASCII | re.IGNORECASE)
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})+\.\d{2}", re.ASCII)
 
 
@@ -117,11 +119,15 @@ def _read(fields: list[str], line: int) -> Row:
         raise _Wrong(f"{len(fields)} fields instead of {len(HEADER)}")
     account, posted, reference, description, debit, credit, balance = fields
     if _ACCOUNT.fullmatch(account) is None:
-        raise _Wrong(f"Account Number {account[:40]!r}")
+        why = (": a spreadsheet has rewritten it: format the column as text, or take the bank's own file"
+               if _REWRITTEN.fullmatch(account) else " is not 1 to 34 letters, digits or hyphens")
+        raise _Wrong(f"Account Number {account[:40]!r}{why}")
     if _REFERENCE.fullmatch(reference) is None:
-        raise _Wrong(f"Reference {reference[:40]!r}")
-    if len(description) > 500 or refused_in(description):
-        raise _Wrong(f"Description {description[:40]!r}")
+        raise _Wrong(f"Reference {reference[:40]!r} is not 1 to 32 ASCII characters without spaces")
+    if len(description) > MAX_DESCRIPTION:
+        raise _Wrong(f"Description {description[:40]!r}… is longer than {MAX_DESCRIPTION} characters")
+    if refused := refused_in(description):
+        raise _Wrong(f"Description {description[:40]!r} has the character {refused}")
     amounts = {"D": _amount("Debit", debit) if debit else 0, "C": _amount("Credit", credit) if credit else 0}
     if (amounts["D"] > 0) == (amounts["C"] > 0):
         raise _Wrong(f"Debit {debit!r} and Credit {credit!r}: one of the two, and more than nothing")

@@ -72,6 +72,7 @@ _NOT_X = re.compile(r"[^A-Za-z0-9/\-?:().,'+ \r\n]")
 _BLOCKS = re.compile(
     r"\{1:([^{}]*)\}(?:\{2:([^{}]*)\})?(?:\{3:((?:\{[^{}]*\})*)\})?\{4:\r\n(.*?)\r\n-\}"
     r"(?:\{5:((?:\{[^{}]*\})*)\})?(?:\{S:((?:\{[^{}]*\})*)\})?", re.DOTALL)
+_BARE_LF = re.compile(r"(?<!\r)\n")
 _BASIC = re.compile(r"F01[A-Z0-9]{12}\d{10}", re.ASCII)
 _OUTPUT = re.compile(r"O(\d{3})\d{4}\d{6}[A-Z0-9]{12}\d{10}\d{6}\d{4}[SUN]", re.ASCII)
 _INPUT = re.compile(r"I(\d{3})[A-Z0-9]{12}[SUN](?:\d(?:\d{3})?)?", re.ASCII)
@@ -213,8 +214,8 @@ def _parsed(segment: str, line: int) -> Mt910:
 def _frame(segment: str, line: int) -> _Refused:
     if not segment.startswith("{1:"):
         return _Refused(FRAME, "", line, "a message begins with {1:")
-    if "{4:\n" in segment or ("{4:" in segment and "\r\n" not in segment):
-        return _Refused("M60", "", line, "lines do not end in CR LF")
+    if _BARE_LF.search(segment) or ("{4:" in segment and "\r\n" not in segment):
+        return _Refused("M60", "", line, "lines must end in CR LF: convert them (unix2dos), or fetch it in binary")
     if "-}" not in segment:
         return _Refused(FRAME, "", line, "the message has no end")
     return _Refused(FRAME, "", line, "blocks 1 to 5 are not there, or not in order")
@@ -257,7 +258,7 @@ def _split(text: str, line: int) -> Iterator[_Field]:
     for number, content in enumerate(text.split(_TO_FOLLOW), line):
         wrong = _NOT_X.search(content)
         if wrong is not None or "\n" in content or "\r" in content:
-            raise _Refused("M60", tag, number, repr(wrong[0]) if wrong else "a line end")
+            raise _Refused("M60", tag, number, repr(wrong[0]) if wrong else "a line that does not end in CR LF")
         begins = _TAG.fullmatch(content)
         if begins is not None:
             if tag:

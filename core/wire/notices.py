@@ -34,6 +34,10 @@ _BANK = re.compile(r"[a-z]{2,16}", re.ASCII)
 _REF = re.compile(r"[!-~]{1,64}", re.ASCII)
 _ACCOUNT = re.compile(r"[0-9A-Za-z-]{0,34}", re.ASCII)
 _LAST4 = re.compile(r"[0-9A-Za-z]{0,4}", re.ASCII)
+_IS: Final = {_BANK: "2 to 16 small letters", _REF: "1 to 64 ASCII characters without spaces",
+              _ACCOUNT: "at most 34 digits, letters or hyphens", _LAST4: "at most 4 digits or letters"}
+"""Form -> what has it."""
+_CCY_CHARS: Final = 64  # a longer one is told as what it is: none of ours
 
 
 class Notice(NamedTuple):
@@ -114,12 +118,13 @@ def _object(content: bytes) -> dict[str, Any]:
 def _number(said: dict[str, Any]) -> int:
     number = said.get("no", 0)
     if type(number) is not int or not 0 <= number <= MAX_NUMBER:
-        raise _Wrong(f"no: {str(number)[:20]!r}")
+        raise _Wrong(f"no: {str(number)[:20] if type(number) is int else repr(number)[:22]} is not a whole number from "
+                     f"1 to {MAX_NUMBER}")
     return number
 
 
 def _notice(number: int, said: dict[str, Any]) -> Notice:
-    ccy = _text(said, "ccy", 3)
+    ccy = _text(said, "ccy", _CCY_CHARS)
     if ccy not in _CCY:
         raise _Wrong(f"ccy: {ccy!r} is none of {', '.join(_CCY)}")
     return Notice(number, _shaped(said, "bank", _BANK), _shaped(said, "ref", _REF), _CCY[ccy], _amount(said),
@@ -139,7 +144,7 @@ def _text(said: dict[str, Any], name: str, most: int) -> str:
     if not isinstance(value, str):
         raise _Wrong(f"{name}: {'missing' if value is None else 'not a text'}")
     if len(value) > most:
-        raise _Wrong(f"{name}: {value[:40]!r}")
+        raise _Wrong(f"{name}: {value[:40]!r}{'…' * (len(value) > 40)} is longer than {most} characters")
     if refused := refused_in(value):
         raise _Wrong(f"{name}: it has the character {refused}")
     return value
@@ -148,7 +153,9 @@ def _text(said: dict[str, Any], name: str, most: int) -> str:
 def _shaped(said: dict[str, Any], name: str, form: re.Pattern[str]) -> str:
     value = _text(said, name, 64)
     if form.fullmatch(value) is None:
-        raise _Wrong(f"{name}: {value[:40]!r}")
+        small = value.lower()
+        wanted = repr(small) if form is _BANK and form.fullmatch(small) else _IS[form]
+        raise _Wrong(f"{name}: {value[:40]!r} is not {wanted}")
     return value
 
 

@@ -57,6 +57,10 @@ class Kind(NamedTuple):
     routes: Routes | None = None
     of: str = ""
     """Direct debit: the bank whose it is, and whose maintenance it keeps."""
+    skew: str = ""
+    """Of a bank that checks the time in messages: the setting that says how far it may be off, in seconds."""
+    timed: str = "requests"
+    """Which messages these are."""
 
 
 def _hsbc(site: Site) -> Standing:
@@ -75,16 +79,17 @@ def _debits(bank: str) -> Callable[[Site], Standing]:
 
 
 BANKS: Final[dict[str, Kind]] = {
-    "airstar": Kind(StandingAirstar, 1),
-    "cmb": Kind(partial(StandingSocketBank, "cmb"), 3),
+    "airstar": Kind(StandingAirstar, 1, skew="airstar.api.clock_skew"),
+    "cmb": Kind(partial(StandingSocketBank, "cmb"), 3, skew="sim.cmb.clock_skew", timed="requests for the day list"),
     "cmbc": Kind(partial(StandingSocketBank, "cmbc"), 2),
-    "icbc": Kind(StandingIcbc, 2),
+    "icbc": Kind(StandingIcbc, 2, skew="sim.icbc.clock_skew_s"),
     "bochk": Kind(StandingBochk, 2),
     "hsbc": Kind(_hsbc, 1, push_routes),
     "ewb": Kind(StandingEwb, 1),
-    "hsbc_eddi": Kind(_debits("hsbc"), 2, debit_routes, "hsbc"),
-    "hase_eddi": Kind(_debits("hase"), 1, debit_routes, "hase"),
-    **{bank: Kind(partial(StandingCredits, bank), 1) for bank in (*FPS_BANKS, *MAILBOXES)},
+    "hsbc_eddi": Kind(_debits("hsbc"), 2, debit_routes, "hsbc", "edda.api.clock_skew_s"),
+    "hase_eddi": Kind(_debits("hase"), 1, debit_routes, "hase", "edda.api.clock_skew_s"),
+    **{bank: Kind(partial(StandingCredits, bank), 1, skew="sim.credits.clock_skew_s") for bank in FPS_BANKS},
+    **{bank: Kind(partial(StandingCredits, bank), 1) for bank in MAILBOXES},
 }
 
 STATE_IS = "in memory only: fresh at every start and after POST /reset; the keys are kept"
@@ -214,8 +219,16 @@ class BankServer:
             "bank": self._options.bank, "virtual_time": show_moment(self.pace.clock.now_ms()),
             "speed": self._options.speed, "seed": self.seed, "addresses": self.standing.addresses(),
             "control": control, "credentials": self.standing.credentials(), "customers": self.standing.customers(),
-            "state": STATE_IS,
+            "clock": self._clock_is(), "state": STATE_IS,
         }
+
+    def _clock_is(self) -> str | None:
+        """What a client's clock has to do with the bank's; None where no time in a message is checked (N-018)."""
+        kind = self._kind
+        if not kind.skew:
+            return None
+        return (f"{kind.timed} whose time is more than {self._settings[kind.skew]:g} s off the bank's are refused: "
+                "start it with --start now --speed 1, or stamp them with its time (GET /state)")
 
     # What the control interface asks
 

@@ -16,6 +16,7 @@ from core.orchestration.records import Actor
 from core.screening import Kind, ListName, Value
 from core.storage import Statement
 from core.storage.primary import CHEQUE_STATES, refund
+from scenarios.schema import Fault
 
 BEFORE = 10_000_000
 REFUNDS = Statement(select(refund.c.apply_id, refund.c.procedure_id, refund.c.amount, refund.c.state))
@@ -185,6 +186,7 @@ def test_a_bounced_cheque_waits_for_a_supervisor_who_takes_the_money_from_where_
         assert (await counter.reverse(cheque)).ok
         assert await money(counter) == (BEFORE, 0) and (await refunds(counter))[0][3] == "REVERSED"
         assert (await counter.now(cheque)).state == BOUNCED
+        assert [one["phase"] for one in counter.rig.of_kind("alert", rule="DEP-10")] == ["raised", "cleared"]
         assert (await counter.apply(cheque)).status == ApplyStatus.REVERSED
         assert counter.notices()[-1] == "DEPOSIT_REVERSED", "there is no card to unbind"
         assert refused(await counter.cheques.bounce(cheque.apply_id, OPS, "again")) is Code.ILLEGAL_STATE
@@ -220,9 +222,28 @@ def test_a_cheque_that_bounces_in_review_gets_its_refund_record_when_it_is_credi
         await asyncio.sleep(5)
         assert (await counter.now(cheque)).state == BOUNCED
         wanted = [(cheque.apply_id, 1, AMOUNT, "PENDING_REVERSE")] if confirmed else []
-        assert await refunds(counter) == wanted and len(counter.alerts("DEP-10")) == 1 + confirmed
+        assert await refunds(counter) == wanted
+        assert [one["phase"] for one in counter.rig.of_kind("alert", rule="DEP-10")] == [
+            "raised", "raised" if confirmed else "cleared"]
         await counter.rig.until("2026-03-18 18:00")
         assert await money(counter) == (BEFORE, AMOUNT if confirmed else 0)
+
+    tell(story)
+
+
+def test_a_credit_that_gave_up_and_is_made_after_all_clears_its_alert() -> None:
+    async def story(counter: Counter) -> None:
+        heal = counter.rig.world._inject_rpc("fail", Fault.model_construct(parameters={"call": "sba.create_deposit"}))
+        cheque = await counter.key()
+        await asyncio.sleep(60)
+        assert [one["phase"] for one in counter.rig.of_kind("alert", rule="DEP-03")] == ["raised"]
+        heal()
+        job = await counter.rig.core.jobs.find("ChequeCredit", f"A{cheque.apply_id}")
+        await counter.rig.core.jobs.retry_now(job.id, "staff_1001")
+        await asyncio.sleep(5)
+        assert (await counter.apply(cheque)).status == ApplyStatus.DONE
+        assert [(one["key"], one["phase"]) for one in counter.rig.of_kind("alert", rule="DEP-03")] == [
+            (f"A{cheque.apply_id}", "raised"), (f"A{cheque.apply_id}", "cleared")]
 
     tell(story)
 

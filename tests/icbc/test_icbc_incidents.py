@@ -12,6 +12,7 @@ from icbc_world import FRONTLINE, HKD, ON_DUTY, SUPERVISOR, TECH, IcbcWorld, icb
 from sqlalchemy import select, update
 
 from core.banks.icbc import CANARY, PROD
+from core.deposits.abnormal_list import UNMATCHED, note_abnormal, unowned
 from core.deposits.icbc_flows import MOST_SUMS, Row, breaks_of, shifts_of, suggested
 from core.deposits.icbc_incidents import MAY, Handled
 from core.deposits.statements import MATCHED, NEW, VOID
@@ -68,6 +69,22 @@ def test_type_1_both_groups_alert_and_the_script_restores_the_chain(wire: str) -
                 before[group][1]._replace(balance=before[group][1].balance - 100_000), before[group][2]]
             assert world.rows(group)[-1].close_balance == world.bank.balance("broker", "HKD")
         assert _statuses(world) == {first: VOID, second: NEW, third: NEW} and _refunds(world) == []
+
+
+def test_what_the_script_takes_back_is_not_left_on_the_list_of_abnormal_deposits() -> None:
+    with icbc_world() as world:
+        first, _, _ = _refunded(world)
+        [flow] = [one for one in world.flows() if one.bank_ref == first]
+
+        async def listed() -> None:
+            async with world.databases.primary.transaction() as tx:
+                await note_abnormal(tx, world.trace, flow, UNMATCHED, world.clock.now_ms())
+
+        world.run(listed())
+        assert isinstance(world.run(world.incidents.run_script(HKD, ON_DUTY)), Handled)
+        told = [(event[4]["key"], event[4]["phase"]) for event in world.events if event[3] == "DEP-02"]
+        assert told == [(f"F{flow.id}", "raised"), (f"F{flow.id}", "cleared")]
+        assert world.run(unowned(world.databases.primary, "icbc")) == {}
 
 
 def test_the_scripts_sql_is_kept_and_is_what_was_carried_out() -> None:

@@ -8,7 +8,12 @@ import gzip
 import io
 import json
 import lzma
+import os
+import socket
 import sqlite3
+import subprocess
+import sys
+import threading
 import zipfile
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -211,8 +216,27 @@ def test_the_command_says_the_same_in_json_and_exits_with_0_when_nothing_is_refu
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
     assert json.loads(result.output) == {
-        "bank": "dbs", "data": f"{tmp_path}/data", "accepted": 1, "duplicate": 0, "refused": 0, "files": [
-            {"file": str(path), "format": "JSON lines", "accepted": 1, "duplicate": 0, "refused": []}]}
+        "bank": "dbs", "data": f"{tmp_path}/data", "accepted": 1, "entries": 1, "named": 0, "supplements": 0,
+        "duplicate": 0, "refused": 0, "files": [
+            {"file": str(path), "format": "JSON lines", "accepted": 1, "entries": 1, "named": 0, "supplements": 0,
+             "duplicate": 0, "refused": []}]}
+
+
+@pytest.mark.parametrize(("bank", "files", "total", "last"), [
+    ("ewb", {"a.csv": CSV, "b.bai": BAI2}, (3, 2, 1, 0), "3 accepted (2 entries, 1 named), 0 duplicate, 1 refused"),
+    ("bochk", {"a.txt": S16}, (1, 0, 0, 1), "1 accepted (1 supplement), 0 duplicate, 1 refused")])
+def test_what_only_names_or_supplements_is_not_told_as_an_entry(tmp_path, bank, files, total, last):
+    """One payment in a CSV and in its BAI2 is one entry that was named."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, newline="")
+    summary = taken(bank, [tmp_path / name for name in files], tmp_path / "data")
+    lines = summary.lines()
+    assert lines[-1].endswith(last) and lines[-3].endswith(last if bank == "bochk" else
+                                                           "BAI2: 1 accepted (1 named), 0 duplicate, 1 refused")
+    shown = summary.shown()
+    for kinds in (shown, *shown["files"]):
+        assert kinds["accepted"] == kinds["entries"] + kinds["named"] + kinds["supplements"]
+    assert tuple(shown[kind] for kind in ("accepted", "entries", "named", "supplements")) == total
 
 
 def test_accounts_are_those_of_the_settings(tmp_path):
@@ -281,6 +305,40 @@ def test_the_limits_are_settings(tmp_path):
     assert taken("dbs", [path], tmp_path / "b", {"statements.ahead_days": 9}).accepted == 1
 
 
+# --- reasons ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bank", "text", "why"), [
+    ("bochk", S16.replace("\r\n", "\n"), "lines must end in CR LF: convert them (unix2dos), or fetch it in binary"),
+    ("bochk", S16.replace("\r\n", "\r"), "lines must end in CR LF: convert them (unix2dos), or fetch it in binary"),
+    ("hsbc", MT910.format(ref="R1", amount="1,").replace("\r\n", "\n"),
+     "M60 lines must end in CR LF: convert them (unix2dos), or fetch it in binary"),
+    ("hsbc", MT910.format(ref="R1", amount="1,").replace("\r\n-}", "\n-}"), "M60 lines must end in CR LF"),
+    ("hsbc", MT910.format(ref="R1", amount="1,").replace("\r\n:25", "\n:25"), "M60 a line that does not end in CR LF"),
+    ("dbs", notice(bank="DBS"), "bank: 'DBS' is not 'dbs'"),
+    ("dbs", notice(bank="d"), "bank: 'd' is not 2 to 16 small letters"),
+    ("dbs", notice(last4="12345"), "last4: '12345' is not at most 4 digits or letters"),
+    ("dbs", notice(ref=" A19"), "ref: ' A19' is not 1 to 64 ASCII characters without spaces"),
+    ("dbs", notice(account="1" * 35), "account: '11111111111111111111111111111111111' is not at most 34 digits, "
+                                      "letters or hyphens"),
+    ("dbs", notice(name="x" * 141), "is longer than 140 characters"),
+    ("dbs", notice(no=-1), "no: -1 is not a whole number from 1 to 999999999999999"),
+    ("dbs", notice(no="7"), "no: '7' is not a whole number from 1 to 999999999999999"),
+    ("dbs", notice(amount="9" * 30 + ".00"), "is longer than 20 characters"),
+    ("dbs", notice(ccy="EURO"), "ccy: 'EURO' is none of HKD, USD, CNH, CNY"),
+    ("dbs", notice(time="x" * 41), "is longer than 40 characters"),
+    ("ewb", CSV.replace("8600000001", "8.6E+09"), "Account Number '8.6E+09': a spreadsheet has rewritten it: format "
+                                                  "the column as text, or take the bank's own file"),
+    ("ewb", CSV.replace("8600000001", "86 01"), "Account Number '86 01' is not 1 to 34 letters, digits or hyphens"),
+    ("ewb", CSV.replace("FT1", "F T"), "Reference 'F T' is not 1 to 32 ASCII characters without spaces"),
+    ("ewb", CSV.replace("FEE", "F\x07EE"), "Description 'F\\x07EE' has the character U+0007"),
+    ("ewb", CSV.replace("FEE", "F" * 501), "is longer than 500 characters")])
+def test_a_reason_says_what_is_wrong_and_what_it_should_be(tmp_path, bank, text, why):
+    (tmp_path / "a.txt").write_text(text, newline="")
+    told = reasons(taken(bank, [tmp_path / "a.txt"], tmp_path / "data"))
+    assert told and all(why in reason for _, _, reason in told), told
+
+
 # --- names of files -----------------------------------------------------------------------------------------------
 
 
@@ -340,7 +398,7 @@ def test_a_byte_order_mark_is_nothing_in_every_format(tmp_path, bank):
 
 def test_each_refusal_says_whether_it_is_a_record_a_message_or_the_file(tmp_path):
     cases = [
-        ("hsbc", MT910.format(ref="R1", amount="1"), "message"), ("hsbc", "", "message"),
+        ("hsbc", MT910.format(ref="R1", amount="1"), "message"), ("hsbc", "{1:", "message"), ("hsbc", "", "file"),
         ("ewb", CSV.replace("15.00", "x"), "record"), ("ewb", "a,b\n", "file"),
         ("ewb", BAI2.replace("98,100007", "98,1"), "file"), ("ewb", BAI2, "record"),
         ("bochk", S16, "record"), ("bochk", S16[:90], "file"), ("dbs", "{", "record")]
@@ -349,7 +407,80 @@ def test_each_refusal_says_whether_it_is_a_record_a_message_or_the_file(tmp_path
         assert {one[1] for one in reasons(taken(bank, [path], tmp_path / f"d{number}"))} == {kind}, (bank, text)
 
 
-# --- folders ------------------------------------------------------------------------------------------------------
+# --- folders, and files that are not ordinary ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", ["a.jsonl", "below/../a.jsonl", "link.jsonl", "."])
+def test_a_file_that_is_named_twice_is_taken_and_told_once(tmp_path, again):
+    """By its own name, by another, by a link, or as a file of its folder."""
+    folder = tmp_path / "files"
+    (folder / "below").mkdir(parents=True)
+    [path] = write(folder, a__jsonl=notice("D1"))
+    if again == "link.jsonl":
+        (folder / again).symlink_to(path)
+    for n, order in enumerate(([path, folder / again], [folder / again, path])):
+        summary = taken("dbs", order, tmp_path / f"data{n}")
+        assert (summary.accepted, summary.duplicate, len(summary.files)) == (1, 0, 1)
+        assert len(summary.shown()["files"]) == 1 and summary.lines()[-1].startswith("1 file into ")
+
+
+def test_a_pipe_is_read_to_its_end_as_a_shell_makes_them_of_a_program_that_decrypts(tmp_path):
+    [path] = write(tmp_path, a__jsonl=notice("D1"))
+    command = (f"{sys.executable} -m api.cli import dbs <(cat {path}) {path} --data {tmp_path}/data --json "
+               f"--set {ANY_TIME}")
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["accepted"], shown["duplicate"]) == (1, 1)  # what comes by a pipe is a file of its own
+
+
+def test_a_fifo_is_read_once(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_text, args=(notice("D1"),), daemon=True)
+    writer.start()
+    summary = taken("dbs", [fifo, fifo], tmp_path / "data")
+    writer.join()
+    assert (summary.accepted, summary.duplicate, len(summary.files)) == (1, 0, 1)
+
+
+def test_a_device_without_an_end_is_read_up_to_the_limit(tmp_path):
+    summary = taken("dbs", [Path("/dev/zero")], tmp_path / "data", {"imports.file_limit": 1_000})
+    assert reasons(summary) == [(0, "file", "larger than 1000 bytes: split it, or raise imports.file_limit")]
+
+
+@pytest.mark.parametrize("bank", ["hsbc", "bochk", "ewb", "dbs"])
+@pytest.mark.parametrize("text", ["", "\n", " \r\n\r\n", "\ufeff", None], ids=repr)
+def test_an_empty_file_is_refused_in_every_format(tmp_path, bank, text):
+    """A download that has failed is no day without movements. None: a device that gives nothing."""
+    path = Path("/dev/null") if text is None else tmp_path / "a.txt"
+    if text is not None:
+        path.write_text(text, newline="")
+    assert reasons(taken(bank, [path], tmp_path / "data")) == [(0, "file", "the file is empty: fetch it again")]
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def listening(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(path))
+
+
+@pytest.mark.parametrize(("make", "why"), [
+    (loop, "is a link that leads back to itself"), (dangling, "is a link to a file that is not there"),
+    (listening, "is a socket"), (Path.touch, "there is no file .*no/a")])
+def test_what_cannot_be_read_is_told_as_what_it_is(tmp_path, make, why):
+    path = tmp_path / "a"
+    make(path)
+    with pytest.raises(Misconfigured, match=f"{why}.*name files"):
+        taken("dbs", [path if make is not Path.touch else tmp_path / "no" / "a"], tmp_path / "data")
+
 
 
 def test_data_that_is_no_folder_is_told_with_the_option_and_a_remedy(tmp_path):

@@ -246,6 +246,32 @@ def test_a_daily_job_is_repeated_three_times_every_ten_minutes(make_world: Calla
     assert len(recon.begun) == 5, "the next day it begins anew"
 
 
+@pytest.mark.parametrize("after", ["w1", "w2", "w1 dies"])
+def test_a_job_that_has_given_up_is_told_once_and_cleared_by_its_next_success(
+    make_world: Callable[..., World], after: str
+) -> None:
+    world = make_world(5 * 3_600_000)
+    recon = Recorder(world, result=ValueError("no statement"))
+    first = timetable(world, {"DailyReconJob": recon})
+    world.pass_s(3_600)
+    if after == "w2":
+        timetable(world, {"DailyReconJob": recon}, "w2")
+        first.pause("DailyReconJob")
+    elif after == "w1 dies":
+        first.halt()
+        world.databases = world.databases.reopen()
+        timetable(world, {"DailyReconJob": recon})
+    world.pass_s(86_400)
+    assert [alert["phase"] for alert in world.told("alert")] == ["raised"], "it gave up again, and that stands"
+    recon.result = 0
+    world.pass_s(2 * 86_400)
+    assert [(alert["rule"], alert["key"], alert["phase"]) for alert in world.told("alert")] == [
+        ("JOB-01", "DailyReconJob", "raised"), ("JOB-01", "DailyReconJob", "cleared")]
+    recon.result = ValueError("no statement")
+    world.pass_s(86_400)
+    assert [alert["phase"] for alert in world.told("alert")] == ["raised", "cleared", "raised"]
+
+
 def test_a_repetition_that_succeeds_ends_them(make_world: Callable[..., World]) -> None:
     world = make_world(5 * 3_600_000)
     recon = Recorder(world, result=ValueError("no statement"))

@@ -229,7 +229,11 @@ def test_the_best_three_candidates_come_in_order() -> None:
     found = one(flow(), *wishes)
     assert found.outcome == CANDIDATES and found.all == (1, 2, 3, 4, 5)
     assert [each.wish for each in found.best] == [2, 3, 1]
-    assert found.best[1].fails == ("amount: 100 minor units below the application",)
+    assert found.best[1].fails == ("amount: 1.00 HKD less than the application",)
+    assert explain(RULES["hsbc"], flow(amount=1_000_050), asked()).fails == (
+        "amount: 0.50 HKD more than the application",)
+    assert explain(RULES["hsbc"], flow(amount=1_000_000), asked(amount=128_000, ccy="USD")).fails == (
+        "amount: 10,000.00 HKD, the application says 1,280.00 USD", "currency: HKD, the application says USD")
 
 
 # A naive matcher

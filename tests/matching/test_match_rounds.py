@@ -112,7 +112,7 @@ def test_beyond_it_people_match_and_the_actual_amount_is_credited_after_review()
         assert await desk.round() == "" and (await desk.flow(flow)).status == CANDIDATE
         (reminder,) = desk.reminders()
         assert reminder["flow"] == flow.id and reminder["candidates"][0]["apply"] == apply.id
-        assert reminder["candidates"][0]["fails"] == ["amount: 4000 minor units below the application"]
+        assert reminder["candidates"][0]["fails"] == ["amount: 40.00 HKD less than the application"]
         await asyncio.sleep(600)
         assert (await desk.apply(apply)).sba_procedure_id is None and desk.rig.of_kind("procedure") == []
 
@@ -211,6 +211,63 @@ def test_reminders_come_once_and_again_after_a_day() -> None:
         await asyncio.sleep(1.2 * HOUR)
         assert [one["count"] for one in desk.reminders(flow=flow.id)] == [1, 2]
         await desk.timetable.stop()
+
+    tell(story)
+
+
+CLOSED, UNBOUND = "outside the matching window", "the card is not bound any more"
+FRIDAY, SATURDAY = "2026-03-13 15:00", "2026-03-14 10:10"
+
+
+@pytest.mark.req("MATCH-013")
+def test_what_only_the_window_holds_is_told_with_its_application() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.rig.until(SATURDAY)
+        apply, flow, alone = await desk.applied(), await desk.arrives(), await desk.arrives("bob", 700_000)
+        assert await desk.round() == "" and (await desk.flow(flow)).status == WINDOW_WAIT
+        (reminder,), (other,) = desk.reminders(flow=flow.id), desk.reminders(flow=alone.id)
+        assert (reminder["why"], other["why"], other["candidates"]) == (CLOSED, CLOSED, [])
+        assert reminder["candidates"] == [{"apply": apply.id, "fails": [], "amount_diff": 0, "days": 0}]
+
+    tell(story)
+
+
+@pytest.mark.req("MATCH-013")
+@pytest.mark.parametrize("unbound_at", [FRIDAY, SATURDAY])
+def test_a_card_that_is_not_bound_is_the_reason_whatever_the_window(unbound_at: str) -> None:
+    async def story(desk: Desk) -> None:
+        await desk.rig.until(unbound_at)
+        apply, flow = await desk.applied(), await desk.arrives()
+        await desk.accounts.unbind_card(apply.uid, apply.bank_type, apply.card_no, "REVERSAL")
+        seen = []
+        for _ in range(3):
+            await desk.round()
+            seen.append((await desk.flow(flow)).status)
+            await asyncio.sleep(25 * HOUR)
+        assert seen == [CANDIDATE] * 3
+        assert [(one["why"], [each["fails"] for each in one["candidates"]]) for one in desk.reminders()] == [
+            (UNBOUND, [[f"card: {UNBOUND}"]])] * 3
+
+    tell(story)
+
+
+@pytest.mark.req("MATCH-013")
+def test_what_the_window_does_not_cure_is_told_outside_it_too() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.rig.until(SATURDAY)
+        apply, flow = await desk.applied(), await desk.arrives(amount=998_000)
+        twin, other = await desk.applied("bob", 700_000), await desk.applied("bob", 700_000)
+        tied = await desk.arrives("bob", 700_000)
+        bochk, nameless = await desk.applied(bank="bochk"), await desk.arrives(bank="bochk", name="", account="")
+        await desk.round()
+        assert [(await desk.flow(one)).status for one in (flow, tied, nameless)] == [CANDIDATE, CANDIDATE, WINDOW_WAIT]
+        told = {one["flow"]: (one["why"], [each["apply"] for each in one["candidates"]]) for one in desk.reminders()}
+        assert told[flow.id][0] == "not certain" and told[tied.id] == ("several applications", [twin.id, other.id])
+        (best, *_) = desk.reminders(flow=flow.id)[0]["candidates"]
+        assert (best["apply"], best["fails"]) == (apply.id, ["amount: 20.00 HKD less than the application"])
+        assert told[nameless.id] == (CLOSED, [bochk.id])
+        (waits,) = desk.reminders(flow=nameless.id)
+        assert waits["candidates"][0]["fails"] == ["card: the remitter's name is missing"]
 
     tell(story)
 

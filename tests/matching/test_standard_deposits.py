@@ -21,6 +21,7 @@ from core.screening import Kind, ListName, Value
 from core.settings import Settings
 from core.storage import Severed, Statement
 from core.storage.primary import flow_claim, flow_release
+from scenarios.schema import Fault
 from tests.matching.matching_world import BANKS, FRONTLINE, Desk, tell
 from tests.rig import SUPERVISOR, USER, play
 
@@ -169,6 +170,60 @@ def test_a_pre_approval_holds_for_its_amount_its_days_and_one_deposit(amount: in
     tell(story, start="2026-03-04 10:00")
 
 
+def test_two_equal_deposits_at_once_do_not_share_a_pre_approval() -> None:
+    async def story(desk: Desk) -> None:
+        pre_approve, uid = desk.rooms.crediting.pre_approve, desk.uid("alice")
+        await pre_approve(uid, "HKD", 1_000_000, FRONTLINE, "expected")
+        amounts = (1_000_000, 1_000_100, 1_000_200)
+        applies = [await desk.applied(amount=amount) for amount in amounts]
+        for amount in amounts:
+            await desk.arrives(amount=amount)
+        assert await desk.round() == "3 matched"
+        await asyncio.sleep(5)
+        kinds = [(await desk.procedure(one))["deposit_type"] for one in applies]
+        assert sorted(kinds) == [DepositType.NORMAL, DepositType.NORMAL, DepositType.PRE_APPROVAL]
+
+    tell(story)
+
+
+def test_a_pre_approval_is_the_deposits_own_before_sba_hears_of_it() -> None:
+    """However often its creation is tried, and though the days of the pre-approval are over meanwhile."""
+    async def story(desk: Desk) -> None:
+        crediting = desk.rooms.crediting._crediting
+        rpc, kinds = crediting._rpc, list[int]()
+
+        async def refusing(name: str, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+            if name == "sba.create_deposit":
+                kinds.append(args[0].deposit_type)
+                raise CallFailed("SBA is down")
+            return await rpc(name, function, *args, **kwargs)
+
+        crediting._rpc = refusing
+        for _ in range(2):
+            await desk.rooms.crediting.pre_approve(desk.uid("alice"), "HKD", 1_000_000, FRONTLINE, "expected")
+        first = await desk.matched()
+        await asyncio.sleep(60)
+        assert kinds == [DepositType.PRE_APPROVAL] * 4
+        crediting._rpc = rpc
+        second = await desk.matched(amount=1_000_100)
+        assert (await desk.procedure(second))["deposit_type"] == DepositType.PRE_APPROVAL, "the other one"
+        await asyncio.sleep(6 * 86_400)
+        await retried(desk, first)
+        assert (await desk.procedure(first))["deposit_type"] == DepositType.PRE_APPROVAL
+        assert (await desk.procedure(await desk.matched(amount=1_000_200)))["deposit_type"] == DepositType.NORMAL
+
+    tell(story, start="2026-03-05 10:00")
+
+
+async def retried(desk: Desk, apply: Apply) -> None:
+    """Somebody of operations lets the credit that gave up run once more."""
+    link = await desk.rooms.links.latest(apply.id)
+    assert link is not None
+    job = await desk.rig.core.jobs.find("StatementCredit", f"M{link[0].id}")
+    await desk.rig.core.jobs.retry_now(job.id, "staff_1001")
+    await asyncio.sleep(5)
+
+
 @pytest.mark.req("DEP-06", "DEP-12")
 @pytest.mark.parametrize("failing", ["screening.deposit_black", "screening.deposit_white"])
 def test_both_lists_are_asked_at_once_and_silence_is_a_hit(failing: str) -> None:
@@ -250,13 +305,44 @@ def test_a_credit_that_cannot_be_made_is_tried_again_then_alerted() -> None:
         (alert,) = desk.alerts("DEP-03")
         assert alert["key"] == f"A{apply.id}" and alert["severity"] == "High"
         crediting._rpc = rpc
-        link = await desk.rooms.links.latest(apply.id)
-        assert link is not None
-        job = await desk.rig.core.jobs.find("StatementCredit", f"M{link[0].id}")
-        await desk.rig.core.jobs.retry_now(job.id, "staff_1001")
-        await asyncio.sleep(5)
+        await retried(desk, apply)
         done = await desk.apply(apply)
         assert done.status == ApplyStatus.DONE and done.sba_procedure_id == (await desk.procedure(apply))["id"]
+        assert [one["phase"] for one in desk.alerts("DEP-03")] == ["raised", "cleared"]
+
+    tell(story)
+
+
+@pytest.mark.req("ALERT-DEP-03")
+@pytest.mark.parametrize("end", ["credited", "struck", "struck when matched", "struck in review"])
+def test_a_refused_credit_is_over_when_its_money_is_credited_or_gone(end: str) -> None:
+    async def story(desk: Desk) -> None:
+        refuse = desk.rig.world._inject_rpc("reject", Fault.model_construct(
+            parameters={"call": "risk_control.add"}))
+        apply = await desk.matched()
+        refuse()
+        assert (apply.status, apply.reject_reason) == (ApplyStatus.REJECTED, "RC_REJECTED")
+
+        def told() -> list[str]:
+            return [one["phase"] for one in desk.rig.of_kind("alert", rule="DEP-03", key=f"A{apply.id}")]
+
+        flow = await desk.statements.find("hsbc", apply.matched_flow_id or 0)
+        assert flow is not None and told() == ["raised"]
+        if end != "struck":
+            again = await desk.applied()
+            assert isinstance(await desk.by_hand(flow, again), Done)
+            assert told() == ["raised"], "it can be taken back"
+        if end in ("credited", "struck in review"):
+            await asyncio.sleep(65)
+        if end != "credited":
+            become = {"struck": "", "struck when matched": "REFUNDED", "struck in review": "PENDING_REVERSE"}[end]
+            assert await desk.rooms.crediting.struck(await desk.flow(flow)) == become
+        if end in ("credited", "struck in review"):
+            assert told() == ["raised"]
+            name = "CashDepositManualConfirm" if end == "credited" else "CashDepositManualReject"
+            await desk.rig.operate(name, await desk.procedure(again))
+            await asyncio.sleep(5)
+        assert told() == ["raised", "cleared"]
 
     tell(story)
 
@@ -437,6 +523,26 @@ def test_a_struck_entry_is_void_whatever_was_made_of_it() -> None:
         await desk.reverse(credited)
         assert await desk.rig.core.applications.refund_of(credited.id) == "REVERSED"
         assert (await desk.flow(flow)).status == VOID and (await desk.rig.money()).available == 10_000_000
+        assert [(one["key"], one["phase"]) for one in desk.alerts("DEP-09")] == [
+            (f"A{credited.id}", "raised"), (f"A{credited.id}", "cleared")]
+
+    tell(story)
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_a_struck_deposit_in_review_is_to_be_reversed_only_if_it_is_credited_after_all(confirmed: bool) -> None:
+    async def story(desk: Desk) -> None:
+        desk.accounts.levels[desk.uid("alice")] = 5
+        apply = await desk.matched()
+        flow = await desk.statements.find("hsbc", apply.matched_flow_id or 0)
+        assert flow is not None and await desk.rooms.crediting.struck(flow) == "PENDING_REVERSE"
+        name = "CashDepositManualConfirm" if confirmed else "CashDepositManualReject"
+        await desk.rig.operate(name, await desk.procedure(apply))
+        await asyncio.sleep(5)
+        assert [one["phase"] for one in desk.alerts("DEP-09")] == ["raised"] + ["cleared"] * (not confirmed)
+        if confirmed:
+            await desk.reverse(apply)
+            assert [one["phase"] for one in desk.alerts("DEP-09")] == ["raised", "cleared"]
 
     tell(story)
 
@@ -536,7 +642,7 @@ def test_candidates_say_what_separates_them() -> None:
         flow = await desk.arrives()
         found = await desk.candidates(flow)
         assert [(one.wish, one.fails) for one in found] == [
-            (dear.id, ("amount: 300 minor units below the application",)),
+            (dear.id, ("amount: 3.00 HKD less than the application",)),
             (usd.id, ("currency: HKD, the application says USD",))]
 
     tell(story)
@@ -571,6 +677,7 @@ def test_an_entry_open_for_too_long_is_given_to_people(
         apply = await desk.applied(amount=amount)
         assert not isinstance(await desk.by_hand(flow, apply), Refusal)
         assert await desk.rooms.abnormal.listed() == []
+        assert [alert["phase"] for alert in desk.alerts("DEP-02")] == ["raised", "cleared"]
 
     tell(story)
 

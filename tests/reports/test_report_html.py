@@ -190,6 +190,47 @@ def test_a_message_that_a_bank_has_taken_on_is_answered() -> None:
     assert after[:4] == ["0", "2", "50.0", "%"], after
 
 
+BOOK = {"bank": "hsbc", "ccy": "HKD", "received": 900, "credited": 500, "waiting": 100, "reversed": 200, "in_flight": 0,
+        "to_reverse": 0, "difference": 100, "paid": 0, "settled": 0, "paying": 0, "paid_difference": 0}
+
+
+def make_of(**summary: Any) -> str:
+    """The page of a run without events whose summary says this."""
+    model = RunModel()
+    return html.report({**synthetic_day.summary(model.figures()), **summary}, model, synthetic_day.DIAGRAM)
+
+
+def cells(page: str, anchor: str) -> list[list[str]]:
+    """The rows of the table in a card, without marks."""
+    body = page.partition(f'id="{anchor}"')[2].partition("</section>")[0].partition("<tbody>")[2]
+    return [[re.sub("<[^>]*>", "", cell) for cell in re.split("<td[^>]*>", row)[1:]]
+            for row in body.partition("</table>")[0].split("<tr>")[1:]]
+
+
+def test_the_books_of_the_summary_stand_in_the_page_and_a_difference_is_an_error() -> None:
+    sound = {**BOOK, "bank": "cmb", "received": 800, "difference": 0, "paid": 700, "settled": 600, "paying": 100}
+    page = make_of(books=[BOOK, sound])
+    assert cells(page, "books") == [
+        ["hsbc", "HKD", "9.00", "5.00", "1.00", "2.00", "0.00", "0.00", "■ 1.00"],
+        ["cmb", "HKD", "8.00", "5.00", "1.00", "2.00", "0.00", "0.00", "0.00"]]
+    assert cells(page, "books-paid") == [["cmb", "HKD", "7.00", "6.00", "1.00", "0.00"]]
+    assert page.count('<span class="mark w-failed">■ 1.00') == 1
+
+
+def test_money_without_an_owner_has_a_key_figure_and_a_table() -> None:
+    page = make_of(without_procedure={"applications": {"open": 1}, "tasks": {}}, leftovers=[
+        {"bank": "hsbc", "ccy": "HKD", "reason": "DEPOSIT_REVERSED", "number": 1, "amount": 1_500_000},
+        {"bank": "za", "ccy": "HKD", "reason": "", "number": 2, "amount": 700}])
+    assert cells(page, "leftovers") == [["hsbc", "deposit reversed", "people", "1", "15,000.00 HKD"],
+                                        ["za", "unmatched", "matching", "2", "7.00 HKD"]]
+    keys = re.sub("<[^>]*>", " ", page.partition("<div class=keys>")[2].partition("</div>")[0])
+    assert "1 more without a procedure" in keys and "no procedure, no application" not in keys
+    assert "statement entries: 2 unmatched, 1 abnormal" in keys
+    verdict = page.partition('<div class="verdict')[2].partition("</div>")[0]
+    assert "2 statement entries are unmatched (7.00 HKD) and 1 abnormal deposit is open (15,000.00 HKD)." in verdict
+    assert "no procedure, no application" in make_of()
+
+
 def test_histograms_contain_every_settled_procedure(model: RunModel) -> None:
     found = model.latencies()
     low, high = min(each.samples[0] for each in found), max(each.samples[-1] for each in found)

@@ -11,7 +11,8 @@ from rich.console import Console
 from core.settings import Settings
 from core.trace import Event
 from reports.latency import STAGE_TITLES, stage_cards
-from reports.stages import DepositStages, report_stages
+from reports.stages import BusinessDays, DepositStages
+from reports.stages import report_stages as judge
 from reports.summary_text import print_summary
 
 S = 1_000_000
@@ -59,6 +60,16 @@ STANDARD = (apply(10, "WAIT_MATCH"), booked(70, "R1"), entry(82, "R1"), match(10
             apply(100.06, "DONE", procedure=7))
 
 
+def natural_days(_bank: str, begin: int, end: int) -> int:
+    """A calendar on which the bank works every day, and on 1970-01-01 begins at midnight UTC."""
+    return end // (86_400 * S) - begin // (86_400 * S)
+
+
+def report_stages(stages: DepositStages, withdrawals: dict[str, Any], settings: Settings,
+                  passed: BusinessDays = natural_days) -> dict[str, Any]:
+    return judge(stages, withdrawals, settings, passed)
+
+
 def samples(*told: Any) -> dict[str, list[int]]:
     ((_, found),) = read(*told).samples().items()
     return {name: values for name, values in found.items() if values}
@@ -80,6 +91,30 @@ def test_without_the_banks_book_the_statements_own_moment_counts() -> None:
 def test_of_two_bookings_alike_the_one_with_the_reference_is_meant() -> None:
     told = [STANDARD[0], booked(60, "R0"), *STANDARD[1:]]
     assert samples(*told)["transfer"] == [60 * S]
+
+
+def test_of_two_equal_deposits_each_entry_has_its_own_booking() -> None:
+    """The second is told first: BOCHK's reference is of its own making, EWB's longer than the line's."""
+    for first, second, ms in (("BE1", "BE2", 70_000), ("EWB1", "EWB2", 0)):
+        reference = "20260312000110-2" if ms else "20260312-EWB2-C500-900"
+        told = [STANDARD[0], booked(60.2, first), booked(70.3, second), entry(82, reference, credited_ms=ms),
+                *STANDARD[3:]]
+        assert samples(*told)["transfer"] == [round(60.3 * S)], second
+
+
+def test_a_booking_belongs_to_one_entry_only() -> None:
+    told = [STANDARD[0], booked(70, "R1"), entry(71, "X1", flow=8, credited_ms=70_000),
+            entry(82, "X2", credited_ms=70_500), *STANDARD[3:]]
+    stages = read(*told)
+    assert stages.ways[3].booked == 70_500_000, "the statement's own moment: the line has another entry"
+
+
+def test_two_deposits_begun_at_the_bank_alike_have_their_own_bookings() -> None:
+    bst = {"bank": "cmb"}
+    stages = read(booked(10, "B1", "collect", "cmb"), booked(12, "B2", "collect", "cmb"),
+                  apply(13, "CREDITING", **bst, ref="B2"), (14, "apply", "A4", {
+                      **APPLY, **bst, "apply": 4, "status": "CREDITING", "ref": "B1"}))
+    assert (stages.ways[3].booked, stages.ways[4].booked) == (12 * S, 10 * S)
 
 
 def test_a_statement_that_is_supplemented_is_known_since_it_first_came() -> None:
@@ -147,6 +182,24 @@ def test_what_the_documents_say_is_a_setting() -> None:
     found = report_stages(read(*STANDARD), {}, ours)["channels"]["hsbc deposit"]
     assert {name: one["met"] for name, one in found.items() if name != "transfer"} == {
         "retrieval": False, "matching": False, "crediting": True, "total": False}
+
+
+@pytest.mark.req("LAT-04", "LAT-11")
+def test_t_plus_1_is_counted_in_business_days_and_judged_by_the_median() -> None:
+    debit = {"bank": "hsbc_eddi", "ref": "D1"}
+    told = read(apply(0, "INIT", **debit), apply(500_000, "CREDITING", **debit), procedure(500_000.01, "new(waiting)"),
+                procedure(500_000.05, "end_ok(deposit_ok)"), apply(500_000.06, "DONE", procedure=7, **debit))
+    for days, met in ((0, True), (1, True), (2, False)):
+        asked: list[tuple[str, int, int]] = []
+
+        def passed(bank: str, begin: int, end: int, days: int = days,
+                   asked: list[tuple[str, int, int]] = asked) -> int:
+            asked.append((bank, begin, end))
+            return days
+
+        found = report_stages(told, {}, Settings(), passed)["channels"]["hsbc_eddi deposit"]
+        assert (found["retrieval"]["met"], found["total"]["met"]) == (met, met)
+        assert asked == [("hsbc_eddi", 0, 500_000 * S), ("hsbc_eddi", 0, 500_000 * S + 50_000)]
 
 
 def test_a_hop_is_judged_by_the_bound_of_its_trace() -> None:

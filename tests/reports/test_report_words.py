@@ -14,7 +14,7 @@ from rich.console import Console
 from reports.junit import write_junit
 from reports.model import RunModel
 from reports.summary_text import print_summary
-from reports.verdict import plural, verdict
+from reports.verdict import beside, plural, verdict
 
 
 @pytest.fixture
@@ -63,6 +63,37 @@ def test_nothing_expected_is_said() -> None:
     bare = {"scenario": "x", "procedures": {}, "open": 0}
     assert verdict(bare).sentence == ("0 of 0 procedures finished well and none is left open. "
                                       "Nothing was expected of it and no invariant was checked.")
+
+
+LEFT = {"scenario": "x", "seed": 1, "open": 0, "procedures": {"deposit": {"end_ok(deposit_ok)": 2, "end_reject": 1}},
+        "without_procedure": {"applications": {"ended": 1, "open": 2}, "tasks": {}},
+        "leftovers": [{"bank": "hsbc", "ccy": "USD", "reason": "", "number": 1, "amount": 900},
+                      {"bank": "icbc", "ccy": "HKD", "reason": "", "number": 2, "amount": 100_000},
+                      {"bank": "hsbc", "ccy": "HKD", "reason": "DEPOSIT_REVERSED", "number": 1, "amount": 1_500_000}]}
+
+
+def test_what_has_no_procedure_and_money_without_an_owner_is_told_on_the_terminal() -> None:
+    assert verdict(LEFT).sentence.startswith(
+        "2 of 3 procedures finished well, 1 was rejected, cancelled or reversed and no procedure is left open. "
+        "1 application ended and 2 are open without a procedure. "
+        "3 statement entries are unmatched (1,000.00 HKD, 9.00 USD) and 1 abnormal deposit is open (15,000.00 HKD). ")
+    out = " ".join(printed(LEFT).split())
+    assert "1 abnormal deposit is open (15,000.00 HKD)" in out and "none is left open" not in out
+
+
+@pytest.mark.parametrize(("counts", "sentence"), [
+    ({"applications": {"open": 1}, "tasks": {}}, "1 application is open without a procedure."),
+    ({"applications": {}, "tasks": {"ended": 2}}, "2 tasks ended without a procedure."),
+    ({"applications": {"ended": 1_500, "open": 1}, "tasks": {"open": 3}},
+     "1,500 applications ended and 1 is open without a procedure and 3 tasks are open without a procedure.")])
+def test_applications_and_tasks_without_a_procedure(counts: dict[str, Any], sentence: str) -> None:
+    assert beside({"without_procedure": counts}) == [sentence]
+
+
+def test_a_clean_end_is_told_as_one() -> None:
+    clean = {**LEFT, "without_procedure": {"applications": {}, "tasks": {}}, "leftovers": []}
+    assert verdict(clean).sentence.startswith(
+        "2 of 3 procedures finished well, 1 was rejected, cancelled or reversed and none is left open. Nothing")
 
 
 def test_plurals() -> None:

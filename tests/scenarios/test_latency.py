@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.calendars import Calendars
+from core.clock import US_PER_MS, epoch_ms
 from core.settings import Settings
+from scenarios.names import names
+from scenarios.reading import load
+from scenarios.runner import Run, RunResult, business_days
 from tests.safety.scenario_runs import here
 
 DAY = "normal_day"
@@ -135,3 +142,70 @@ def test_the_stages_of_each_deposit_add_up_to_its_total(name: str) -> None:
         times = way.stages()
         if not way.standard or way.booked >= way.wished <= way.known:  # announced before the money came
             assert sum(us for stage, us in times.items() if stage != "total") == times["total"]
+
+
+# T+1 over holidays: 3 April 2026 is Good Friday, the 6th and 7th are holidays, business goes on on Wednesday the 8th
+
+EASTER = """
+name: easter_debits
+title: Direct debits over Easter
+start: 2026-04-02 09:00
+end: 2026-04-10 18:00
+seed: 1
+wire: messages
+settings: {sim.edda.result.same_day: {hsbc: 0.0, hase: 0.0}, sim.edda.result.outcome: [[SUCCESS, 1.0]]}
+customers:
+  - {id: alice, at_bank: {HKD: "100,000"}, cards: [hsbc_eddi]}
+  - {id: bob, at_bank: {HKD: "100,000"}, cards: [hase_eddi]}
+workload:
+  - recorded:
+      - {at: "2026-04-02 10:00", deposit: {customer: alice, channel: hsbc_eddi, ccy: HKD, amount: "10,000"}}
+      - {at: "2026-04-02 17:00", deposit: {customer: bob, channel: hase_eddi, ccy: HKD, amount: "20,000"}}
+%s
+"""
+TOO_LATE = """
+faults:  # seven days after Thursday: the 9th
+  - {at: "2026-04-02 09:00", inject: hsbc_eddi.result_missing, with: {until_s: 608400}}
+"""
+
+
+def easter(folder: Path, faults: str = "") -> RunResult:
+    path = folder / "easter.yaml"
+    path.write_text(EASTER % faults)
+    known = names()
+    return Run(load(path, known), known).execute()
+
+
+@pytest.mark.req("LAT-04", "LAT-11")
+def test_a_debit_before_easter_has_its_t_plus_1_after_it(tmp_path: Path) -> None:
+    """Alice's T is Thursday, Bob's the first session after Easter: his result comes on Thursday the 9th."""
+    channels = easter(tmp_path).summary["stages"]["channels"]
+    for name, days in (("hsbc_eddi", 5), ("hase_eddi", 6)):
+        found = channels[f"{name} deposit"]
+        assert found["total"]["n"] == 1 and found["total"]["p50"] > days * 86_400 - 10 * 3_600
+        assert found["retrieval"]["met"] and found["total"]["met"], found
+
+
+@pytest.mark.req("LAT-04", "LAT-11")
+def test_a_debit_whose_result_is_told_at_t_plus_2_is_marked(tmp_path: Path) -> None:
+    found = easter(tmp_path, TOO_LATE).summary["stages"]["channels"]["hsbc_eddi deposit"]
+    assert found["total"]["n"] == 1 and found["total"]["met"] is False, found
+
+
+@pytest.mark.parametrize(("bank", "asked", "ended", "days"), [
+    ("hsbc_eddi", "2026-04-02 10:00", "2026-04-02 12:00", 0),
+    ("hsbc_eddi", "2026-04-02 10:00", "2026-04-04 12:00", 1),  # a Saturday belongs to the next business day
+    ("hsbc_eddi", "2026-04-02 15:59:59", "2026-04-08 23:59", 1),
+    ("hsbc_eddi", "2026-04-02 15:59:59", "2026-04-09 00:00", 2),
+    ("hase_eddi", "2026-04-02 16:00", "2026-04-08 10:00", 0),  # out of hours: T is the 8th
+    ("hase_eddi", "2026-04-02 16:00", "2026-04-09 10:00", 1),
+    ("hase_eddi", "2026-04-08 06:30", "2026-04-08 10:00", 0),
+    ("icbc", "2026-04-02 16:14", "2026-04-02 18:00", 0),  # no session: the transaction date (SBA-PROC-07)
+    ("icbc", "2026-04-02 23:58", "2026-04-03 00:05", 0),
+    ("icbc", "2026-04-05 12:00", "2026-04-08 09:00", 0),
+    ("icbc", "2026-04-02 10:00", "2026-04-08 09:00", 1)])
+def test_business_days_are_counted_from_the_session_in_which_the_bank_was_asked(
+    bank: str, asked: str, ended: str, days: int
+) -> None:
+    count = business_days(Calendars(Settings()))
+    assert count(bank, *(epoch_ms(datetime.fromisoformat(at)) * US_PER_MS for at in (asked, ended))) == days

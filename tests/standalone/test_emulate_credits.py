@@ -51,6 +51,7 @@ def test_a_mailbox_is_read_with_curl(tmp_path):
 def test_citi_takes_a_token_made_by_hand(tmp_path):
     with emulator("citi", tmp_path / "keys") as served:
         reference = paid(served)
+        assert "--start now --speed 1" in served.said["clock"]
         secret = Path(served.said["credentials"]["secret_file"]).read_bytes()
         claims = {"iss": served.said["credentials"]["client"], "iat": seconds(served), "jti": "by-hand-1",
                   "htu": "/fps/v1/credits?after=0&limit=10"}
@@ -62,6 +63,12 @@ def test_citi_takes_a_token_made_by_hand(tmp_path):
         assert [one["transactionId"] for one in said["credits"]] == [reference]
         again = curl("-H", f"Authorization: Bearer {token}", url, cwd=tmp_path).split(b".")[1]
         assert json.loads(base64.urlsafe_b64decode(again + b"=="))["error"] == "REPLAY"
+        served.advance("301s")  # the client's clock stands; the bank's day goes on
+        claims["jti"] = "by-hand-2"
+        late = base64url(b'{"alg":"HS256"}') + "." + base64url(json.dumps(claims).encode())
+        late += "." + base64url(hmac.digest(secret, late.encode(), "sha256"))
+        refused = curl("-H", f"Authorization: Bearer {late}", url, cwd=tmp_path).split(b".")[1]
+        assert json.loads(base64.urlsafe_b64decode(refused + b"=="))["error"] == "CLOCK"
 
 
 def test_openssl_signs_for_cgb_and_opens_its_answer(tmp_path):

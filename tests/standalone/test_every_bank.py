@@ -21,6 +21,10 @@ EXPECTED = ("cmb", "cmbc", "bochk", "hsbc", "icbc", "cgb", "scb", "airstar", "hs
             "citi", "hase", "ccba", "dbs", "za", "spd")
 """TWIN-04, the generic other banks last."""
 
+CHECKING = {"airstar": "requests", "icbc": "requests", "cgb": "requests", "scb": "requests", "citi": "requests",
+            "hsbc_eddi": "requests", "hase_eddi": "requests", "cmb": "requests for the day list"}
+"""Banks that check the time in a message -> in which."""
+
 
 def options(bank: str, folder: Path) -> Options:
     return Options(bank=bank, host="127.0.0.1", port=0, control_port=0, speed=0.0, seed=1,
@@ -52,6 +56,10 @@ def test_it_listens_and_begins_again_where_it_was(bank: str, tmp_path: Path) -> 
         loop.close()
     assert first["bank"] == bank and len(first["addresses"]) == BANKS[bank].ports
     assert (again["addresses"], again["credentials"]) == (first["addresses"], first["credentials"])
+    if bank in CHECKING:
+        assert first["clock"].startswith(f"{CHECKING[bank]} whose time is more than 300 s off the bank's are refused")
+    else:
+        assert first["clock"] is None
     assert [one["id"] for one in state["customers"]] == ["chan", "wong", "lee", "ho"]
     assert state["book"] and state["faults"] == []
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,43 @@ expect: []
 """
 
 
+STATEMENTS = """
+name: receiving
+title: One customer at banks of statements and direct debit
+start: 2026-03-12 09:00
+end: 2026-03-12 18:00
+seed: 5
+customers:
+  - {id: chan, cards: [hsbc, bochk, icbc, dbs, scb, ewb, hsbc_eddi, hase_eddi], balances: {HKD: 0},
+     at_bank: {HKD: "9,000", USD: "9,000"}}
+workload:
+  - recorded:
+      - {at: 17:50, deposit: {customer: chan, channel: hsbc, ccy: HKD, amount: 1}}
+      - {at: 17:50, deposit: {customer: chan, channel: bochk, ccy: HKD, amount: 2}}
+      - {at: 17:50, deposit: {customer: chan, channel: icbc, ccy: HKD, amount: 3}}
+      - {at: 17:50, deposit: {customer: chan, channel: dbs, ccy: HKD, amount: 4}}
+      - {at: 17:50, deposit: {customer: chan, channel: scb, ccy: HKD, amount: 5}}
+      - {at: 17:50, deposit: {customer: chan, channel: ewb, market: US, ccy: USD, amount: 6}}
+expect: []
+"""
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    file = tmp_path_factory.mktemp("serve") / "served.yaml"
-    file.write_text(SCENARIO)
+    with serving(tmp_path_factory.mktemp("serve") / "served.yaml", SCENARIO) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def receiving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    with serving(tmp_path_factory.mktemp("serve") / "receiving.yaml", STATEMENTS) as one:
+        yield one
+
+
+@contextmanager
+def serving(file: Path, scenario: str) -> Iterator[Process]:
+    """A scenario, paused, on a free port; it ends with exit code 0 and says nothing besides."""
+    file.write_text(scenario)
     command = [sys.executable, "-m", "api.cli", "serve", str(file), "--paused", "--port", "0", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -88,6 +122,58 @@ def test_a_dropped_exit_server_is_left_for_the_other(served: Process) -> None:
     assert served.delete(f"/faults/{put['id']}") == {"cleared": put["id"]}
     served.advance("20m")
     assert served.get("/state")["banks"]["cmb"]["line"]["active"] == "primary"
+
+
+# --- banks of statements, and direct debit ----------------------------------------------------------------------------
+
+
+def test_every_bank_of_the_run_is_told_of(receiving: Process) -> None:
+    names = {"airstar", "hsbc", "bochk", "icbc", "dbs", "scb", "ewb", "hsbc_eddi", "hase_eddi"}
+    assert set(receiving.said["banks"]) == names
+    assert {name: bank["open"] for name, bank in receiving.get("/state")["banks"].items()} == dict.fromkeys(names, True)
+    table = receiving.get("/faults")["table"]
+    assert {name.partition(".")[0] for name in table} == names
+    assert {name.partition(".")[2] for name in table if name.startswith("hase_eddi.")} < {
+        name.partition(".")[2] for name in table if name.startswith("hsbc_eddi.")}  # only HSBC writes a report
+
+
+@pytest.mark.parametrize("fault", ["hsbc.garbled", "bochk.timeout", "icbc.refund", "dbs.outage", "scb.nameless",
+                                   "ewb.bad_row", "hsbc_eddi.timeout", "hase_eddi.timeout"])
+def test_a_fault_of_any_bank_is_put_shown_and_ended(receiving: Process, fault: str) -> None:
+    put = receiving.post("/faults", {"fault": fault, "for": "30m"}, 201)
+    assert (put["fault"], put["active"]) == (fault.partition(".")[2], True)
+    assert [one["id"] for one in receiving.get("/state")["faults"]] == [put["id"]]
+    assert receiving.delete(f"/faults/{put['id']}") == {"cleared": put["id"]}
+    assert receiving.get("/faults")["in_force"] == []
+
+
+@pytest.mark.parametrize(("fault", "params", "status", "says"), [
+    ("hsbc.nameless_", {}, 422, r"^fault: there is no 'hsbc.nameless_'"),
+    ("dbs.nameless", {"customer": "nobody"}, 404, r"no customer 'nobody'; there are: chan"),
+    ("hsbc_eddi.timeout", {"customer": "nobody"}, 404, r"no customer 'nobody'; there are: chan"),
+    ("ewb.bad_row", {"customer": "chan"}, 422, r"^params: bad_row strikes every customer: leave customer out"),
+    ("hsbc.sftp_down", {"customer": "chan"}, 422, r"^params: sftp_down strikes every customer: leave customer out")])
+def test_a_fault_that_would_strike_nobody_or_others_is_refused(
+    receiving: Process, fault: str, params: dict[str, Any], status: int, says: str
+) -> None:
+    error = receiving.post("/faults", {"fault": fault, "params": params}, status)["error"]
+    assert re.search(says, error), error
+
+
+def test_a_fault_strikes_what_a_customer_wishes_meanwhile(receiving: Process) -> None:
+    """The transfer names nobody, in what the core has collected too."""
+    put = receiving.post("/faults", {"fault": "dbs.nameless", "for": "8h"}, 201)
+    wish = {"kind": "deposit", "customer": "chan", "channel": "dbs", "ccy": "HKD", "amount": "100.00", "by": "app"}
+    after = receiving.post("/wishes", wish, 202)["events_after"]
+    receiving.advance("20m")
+    [booked] = events(receiving, after, "bank.book")
+    [entry] = events(receiving, after, "statement")
+    assert (entry["data"]["ref"], entry["data"]["named"]) == (booked["data"]["ref"], False)
+    assert sum(receiving.get("/state")["banks"]["dbs"]["statements"].values()) == 1
+    receiving.delete(f"/faults/{put['id']}")
+
+
+# --- what is wrong ----------------------------------------------------------------------------------------------------
 
 
 WISH = {"kind": "deposit", "customer": "chan", "channel": "airstar", "ccy": "HKD", "amount": "1.00"}

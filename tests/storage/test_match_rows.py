@@ -11,12 +11,15 @@ from sqlalchemy import select
 from core.accounts import CardHolder
 from core.calendars import Calendars
 from core.clock import epoch_ms
+from core.deposits.abnormal import AbnormalDeposits
+from core.deposits.abnormal_list import UNMATCHED
 from core.deposits.applications import Applications
+from core.deposits.credit_statement import StatementCrediting
 from core.deposits.matching.links import Links
 from core.deposits.matching.manual import Done, ManualMatching
 from core.deposits.matching.rounds import Rounds
 from core.deposits.matching.rules import read_rules
-from core.deposits.statements import MATCHED, Statements
+from core.deposits.statements import CANDIDATE, MATCHED, Statements
 from core.domain import ApplyStatus, Role
 from core.jobs import Jobs
 from core.orchestration.records import Actor
@@ -70,6 +73,10 @@ class Worker:
                              settings, [BANK], read_rules(settings))
         self.manual = ManualMatching(db, clock, trace, self.statements, self.applications, self.links, self.rounds,
                                      settings)
+        self.crediting = StatementCrediting(db, clock, trace, self.statements, self.applications, self.links,
+                                            None, Holders(), settings, read_rules(settings))  # type: ignore[arg-type]
+        self.abnormal = AbnormalDeposits(db, clock, trace, calendars, self.statements, self.applications, self.rounds,
+                                         None, None, settings)  # type: ignore[arg-type]
 
     async def begin(self) -> None:
         await self.links.begin()
@@ -150,3 +157,35 @@ async def test_a_person_and_a_round_at_the_same_moment_match_each_entry_once(dat
     await check(one, ids)
     tiers = [row[0] for table in matches for row in await one.db.all(Statement(select(table.c.tier)), {})]
     assert len([tier for tier in tiers if tier != "AUTO"]) == sum(made)
+
+
+async def test_an_entry_that_is_noted_while_it_is_matched_does_not_stay_on_the_list(databases: Databases) -> None:
+    one, other, ids = await prepared(databases)
+    for flow in await one.statements.open(BANK):
+        async with databases.primary.transaction() as tx:
+            assert await one.statements.change(tx, flow, status=CANDIDATE) is not None
+    flows = await one.statements.open(BANK)
+
+    async def note(number: int) -> bool:
+        try:
+            return await other.abnormal._note(flows[number], UNMATCHED)
+        except Contention:
+            return False
+
+    _, *noted = await asyncio.gather(round_of(one), *(note(number) for number in range(COUNT)))
+    await round_of(one)
+    await check(one, ids)
+    assert await one.abnormal.listed() == [] and len(await one.abnormal.listed("CLOSED")) == sum(noted)
+
+
+async def test_two_deposits_at_the_same_moment_do_not_take_one_pre_approval(databases: Databases) -> None:
+    one, other, ids = await prepared(databases)
+    flow = (await one.statements.open(BANK))[0]
+    for apply_id in ids[:8]:
+        apply = await one.applications.find(apply_id)
+        assert apply is not None
+        assert isinstance(await one.crediting.pre_approve(apply.uid, "HKD", 10_000, CLERK, "expected"), int)
+        both = (apply, apply._replace(id=apply.id + 1_000_000))
+        took = await asyncio.gather(*(
+            worker.crediting._takes_approval(of, flow) for worker in (one, other) for of in both))
+        assert took[:2] == took[2:] and sorted(took[:2]) == [False, True], "whoever asks twice is told the same"

@@ -42,6 +42,7 @@ from core.deposits.matching.rules import (
     Credit,
     Wish,
 )
+from core.money import show
 
 AUTO, HELD, TIED, WAITING, CANDIDATES, OPEN = "AUTO", "HELD", "TIED", "WAITING", "CANDIDATES", "OPEN"
 
@@ -56,7 +57,8 @@ class Candidate(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What is to become of one entry. ``wish``: the application of AUTO and HELD; ``all``: ids of every candidate."""
+    """What is to become of one entry. ``wish``: the application of AUTO and HELD; the others' ``best`` candidates, and
+    the ids of ``all``."""
 
     credit: int
     outcome: str
@@ -93,7 +95,7 @@ def _rest(rules: BankRules, entry: Credit, tied: Sequence[Wish], near: _Near, be
         return _offer(rules, entry, TIED, {one.id: one for one in (*tied, *among)}.values(), best)
     auto = rules.auto
     if any(auto.amount(entry, one) and auto.date(entry, one) and rules.card(entry, one) == WAITS for one in among):
-        return Decision(entry.id, WAITING, all=tuple(sorted(one.id for one in among)))
+        return _offer(rules, entry, WAITING, among, best)
     if among:
         return _offer(rules, entry, CANDIDATES, among, best)
     return Decision(entry.id, OPEN)
@@ -114,10 +116,13 @@ def explain(rules: BankRules, entry: Credit, asked: Wish) -> Candidate:
     diff, days = asked.amount - entry.amount, entry.day - asked.day
     other_ccy = entry.ccy != asked.ccy
     fails = []
-    if (diff != 0) if other_ccy else not rules.auto.amount(entry, asked):
-        fails.append((AMOUNT, f"{abs(diff)} minor units {'below' if diff > 0 else 'above'} the application"))
     if other_ccy:
+        if diff:
+            fails.append((AMOUNT, f"{show(entry.amount, entry.ccy)}, the application says "
+                                  f"{show(asked.amount, asked.ccy)}"))
         fails.append((CURRENCY, f"{entry.ccy}, the application says {asked.ccy}"))
+    elif not rules.auto.amount(entry, asked):
+        fails.append((AMOUNT, f"{show(abs(diff), entry.ccy)} {'less' if diff > 0 else 'more'} than the application"))
     if entry.bank != asked.bank:
         fails.append((BANK, f"{entry.bank}, the application says {asked.bank}"))
     if not rules.auto.date(entry, asked):

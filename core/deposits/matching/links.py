@@ -2,8 +2,8 @@
 or its deposit is rejected: then the claim is given up, with a row that says so, and people decide about the entry.
 
 One transaction writes all of it: ``is_used`` 0 -> 1 by compare-and-set, the global claim (A-27), the row of ``matches``
-and that of ``deposits``, the Apply's move to MATCHED, and the job that credits. Whoever comes second finds one of them
-taken, and writes nothing.
+and that of ``deposits``, the Apply's move to MATCHED, the job that credits, and the closing of the entry among the
+abnormal deposits. Whoever comes second finds one of them taken, and writes nothing.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from core.clock import Clock
+from core.deposits.abnormal_list import OWNED, close_abnormal
 from core.deposits.applications import Applications, Apply
 from core.deposits.statements import MATCHED, NEW, Flow, Statements
 from core.domain import ApplyStatus
 from core.hops import belongs_to
 from core.jobs import Jobs
+from core.orchestration.records import RC_REASONS
 from core.storage import Database, Questions, Sequence, Sharded, Statement, Transaction, UniqueViolation
 from core.storage.primary import deposits, flow_claim, flow_release, matches, smart_reminder
 from core.trace import Trace
@@ -82,6 +84,7 @@ _G = flow_release.c
 _OF_FLOW = (_G.bank_type == bindparam("bank"), _G.flow_id == bindparam("flow"))
 RELEASE = Statement(insert(flow_release))
 RELEASED = Statement(select(_G.attempt, _G.apply_id).where(*_OF_FLOW).order_by(_G.attempt.desc()).limit(1))
+REFUSED = Statement(select(_G.apply_id).where(*_OF_FLOW, _G.reason.in_(RC_REASONS)).order_by(_G.attempt))
 FORGET_REMINDER = Statement(delete(smart_reminder).where(
     smart_reminder.c.bank_type == bindparam("b_bank"), smart_reminder.c.flow_id == bindparam("b_flow")))
 
@@ -117,21 +120,23 @@ class Links:
 
     async def match(
         self, flow: Flow, apply: Apply, tier: str, dims: str, operator: str, *, wait_ms: int = 0,
-        also: Also | None = None,
+        remark: str = "", also: Also | None = None,
     ) -> Match | None:
         """Bind an entry to an application and queue the credit of the statement's amount; None (nothing is written) if
-        one of the two has moved since it was read, or the entry is claimed. ``wait_ms``: before the credit begins."""
+        one of the two has moved since it was read, or the entry is claimed. ``wait_ms``: before the credit begins;
+        ``remark``: why, for the list of abnormal deposits if the entry is on it."""
         try:
             async with self._db.transaction() as tx:
-                return await self._match(tx, flow, apply, tier, dims, operator, wait_ms, also)
+                return await self._match(tx, flow, apply, tier, dims, operator, wait_ms, remark, also)
         except (_Moved, UniqueViolation):
             return None
 
     async def _match(self, tx: Transaction, flow: Flow, apply: Apply, tier: str, dims: str, operator: str,
-                     wait_ms: int, also: Also | None) -> Match:
+                     wait_ms: int, remark: str, also: Also | None) -> Match:
         now = self._clock.now_ms()
         if await self._statements.change(tx, flow, status=MATCHED, is_used=1) is None:
             raise _Moved
+        await close_abnormal(tx, self._trace, flow, OWNED, operator, remark, now)
         await tx.execute(CLAIM, {"bank_type": flow.bank_type, "flow_id": flow.id, "apply_id": apply.id,
                                  "claimed_at": now})
         if await self._applications.change(tx, apply, ApplyStatus.MATCHED, matched_flow_id=flow.id) is None:
@@ -197,6 +202,10 @@ class Links:
         """The application that had an entry last and was rejected, or None."""
         row = await tx.first(RELEASED, {"bank": flow.bank_type, "flow": flow.id})
         return int(row[1]) if row else None
+
+    async def refused_of(self, tx: Questions, flow: Flow) -> list[int]:
+        """The applications that an entry was to be credited for, and risk control refused."""
+        return [int(apply_id) for (apply_id,) in await tx.all(REFUSED, {"bank": flow.bank_type, "flow": flow.id})]
 
     @staticmethod
     async def _attempts(tx: Questions, flow: Flow) -> int:

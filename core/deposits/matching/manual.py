@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import bindparam, insert, select
 
 from core.clock import MS_PER_DAY, MS_PER_S, Clock
-from core.deposits.abnormal import UNMATCHED, close_abnormal, note_abnormal, was_abnormal
+from core.deposits.abnormal_list import UNMATCHED, note_abnormal, was_abnormal
 from core.deposits.applications import Applications, Apply
 from core.deposits.matching.engine import Candidate, dimensions, explain, rank
 from core.deposits.matching.links import ASSISTED, MANUAL, Links, Match
@@ -116,10 +116,9 @@ class ManualMatching:
 
         async def also(tx: Transaction, match: Match) -> None:
             await self._note(tx, request_id, MATCH, match, by, remark)
-            await close_abnormal(tx, flow, MATCH, by.id, remark, self._clock.now_ms())
 
         return await self._links.match(flow, apply, ASSISTED if assisted else MANUAL, dims, by.id,
-                                       wait_ms=self._grace_ms, also=also)
+                                       wait_ms=self._grace_ms, remark=remark, also=also)
 
     async def unmatch(self, request_id: str, apply_id: int, by: Actor, remark: str = "") -> Done | Refusal:
         """Take a match back before its credit has begun: the application and the entry are open again."""
@@ -141,7 +140,7 @@ class ManualMatching:
         async def also(tx: Transaction, of: Match) -> None:
             await self._note(tx, request_id, UNMATCH, of, by, remark)
             if theirs:
-                await note_abnormal(tx, flow, UNMATCHED, self._clock.now_ms())
+                await note_abnormal(tx, self._trace, flow, UNMATCHED, self._clock.now_ms())
 
         if not await self._links.unmatch(flow, apply, match, deposit, by.id, flow_to=ABNORMAL if theirs else NEW,
                                          also=also):

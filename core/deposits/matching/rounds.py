@@ -10,26 +10,27 @@ without rules is reported and left alone; one whose customers cannot be looked u
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from sqlalchemy import bindparam, insert, select, update
 
 from core.accounts import Accounts
-from core.alerts import clear_alert, raise_alert
 from core.calendars import Calendars
 from core.clock import MS_PER_S, Clock
+from core.deposits.abnormal_list import unowned
 from core.deposits.applications import Applications, Apply
 from core.deposits.matching import engine
 from core.deposits.matching.engine import Candidate, Decision, decide, explain
 from core.deposits.matching.links import AUTO, Links
 from core.deposits.matching.rules import CARD, DIMENSIONS, BankRules, Credit, Wish, credit, wish
-from core.deposits.statements import CANDIDATE, NEW, WINDOW_WAIT, Flow, Statements
+from core.deposits.statements import ABNORMAL, CANDIDATE, NEW, WINDOW_WAIT, Flow, Statements
 from core.domain import ApplyStatus
 from core.errors import CallFailed, OutcomeUnknown
 from core.money import Currency
 from core.settings import Settings
 from core.storage import Database, Statement, Transaction
 from core.storage.primary import smart_reminder
+from core.storage.standing import StandingAlerts
 from core.trace import Trace
 
 _R = smart_reminder.c
@@ -44,9 +45,13 @@ REMIND_AGAIN = Statement(
 OUTSIDE, NOT_UNIQUE, NOT_CERTAIN = "outside the matching window", "several applications", "not certain"
 NOT_BOUND = "the card is not bound any more"
 
-UNBOUND: Final = "UNBOUND"
-_WHY: Final = {engine.TIED: NOT_UNIQUE, engine.CANDIDATES: NOT_CERTAIN, UNBOUND: NOT_BOUND}
-"""Outcome of an entry that is offered to people -> why no machine matches it."""
+UNBOUND, LISTED = "UNBOUND", "LISTED"
+"""Outcomes beside the engine's: all agrees and the card is not the customer's any more; nothing fits, and people have
+the entry among the abnormal deposits already."""
+_WHY: Final = {engine.TIED: NOT_UNIQUE, engine.CANDIDATES: NOT_CERTAIN, UNBOUND: NOT_BOUND, LISTED: ""}
+"""Outcome of an entry that is for people, window or no window -> why no machine matches it, or "" if they know."""
+_STATUS: Final = dict.fromkeys(_WHY, CANDIDATE) | {LISTED: ABNORMAL}
+"""What such an entry becomes."""
 
 
 class Rounds:
@@ -67,7 +72,8 @@ class Rounds:
         self._backlog_ms: int = settings["match.backlog.age_s"] * MS_PER_S
         self._wishes: dict[int, Wish] = {}
         self.last_ms: int | None = None  # when a round was last carried out to its end, or watching began
-        self._raised: dict[str, None] = {}
+        self._ended = False  # whether this core has carried out a round
+        self._standing = StandingAlerts(db, clock, trace)
 
     @property
     def scheduled(self) -> dict[str, Callable[[], Awaitable[Any]]]:
@@ -86,7 +92,8 @@ class Rounds:
             old += sum(now - flow.credit_time > self._backlog_ms
                        and self._calendars.matching_gate(flow.ccy, now).open for flow in flows)
             if bank not in self.rules:
-                self._alert("MATCH-01", bank, f"{len(flows)} entries are not matched: register the bank's rules")
+                await self._standing.raised(
+                    "MATCH-01", bank, f"{len(flows)} entries are not matched: register the bank's rules")
                 continue
             if waiting is None:
                 waiting = await self._waiting()
@@ -94,8 +101,11 @@ class Rounds:
                 matched += await self._match_bank(bank, flows, waiting.get(bank, []))
             except (CallFailed, OutcomeUnknown) as failure:
                 failed.append(f"{bank}: {failure}")
-        self.last_ms = self._clock.now_ms()
-        self._hold("DEP-01", "statements", old > self._backlog, f"{old} entries without an owner")
+        self.last_ms, self._ended = self._clock.now_ms(), True
+        await self._standing.hold("DEP-01", "statements", old > self._backlog, f"{old} entries without an owner")
+        for bank in await self._standing.keys("MATCH-01"):
+            if bank in self.rules:
+                await self._standing.cleared("MATCH-01", bank, "the bank's rules are registered")
         if failed:
             raise CallFailed("; ".join(failed))
         return f"{matched} matched" if matched else ""
@@ -115,16 +125,23 @@ class Rounds:
         credits, wishes = [credit_of(flow) for flow in flows], [await self.wish_of(apply) for apply in applies]
         decisions = decide(self.rules[bank], credits, wishes, inside, self._best)
         by_id = {apply.id: apply for apply in applies}
+        alone = any(one.outcome == engine.OPEN for one in decisions)
+        theirs = await unowned(self._db, bank) if alone else {}
         reminded = {flow: (count, at) for flow, count, at in await self._db.all(REMINDED, {"bank": bank})}
         matched = 0
-        for flow, decision in zip(flows, decisions, strict=True):
-            if decision.outcome != engine.AUTO:
-                await self._set_aside(flow, decision, flow.ccy in inside, reminded.get(flow.id))
-            elif await self.has_card(apply := by_id[cast(int, decision.wish)]):
-                matched += await self._links.match(flow, apply, AUTO, ",".join(DIMENSIONS), "system") is not None
+        for flow, entry, decision in zip(flows, credits, decisions, strict=True):
+            found = decision
+            if decision.wish is None:
+                if decision.outcome == engine.OPEN and flow.id in theirs:
+                    found = decision._replace(outcome=LISTED)
+            elif not await self.has_card(apply := by_id[decision.wish]):
+                found = unbound(self.rules[bank], entry, await self.wish_of(apply))
+            elif decision.outcome == engine.HELD:
+                found = held(self.rules[bank], entry, await self.wish_of(apply))
             else:
-                offer = unbound(self.rules[bank], credit_of(flow), await self.wish_of(apply))
-                await self._set_aside(flow, offer, True, reminded.get(flow.id))
+                matched += await self._links.match(flow, apply, AUTO, ",".join(DIMENSIONS), "system") is not None
+                continue
+            await self._set_aside(flow, found, flow.ccy in inside, reminded.get(flow.id))
         return matched
 
     async def has_card(self, apply: Apply) -> bool:
@@ -145,17 +162,20 @@ class Rounds:
     # What is not matched
 
     async def _set_aside(self, flow: Flow, decision: Decision, inside: bool, reminded: tuple[int, int] | None) -> None:
-        """Its status, and the reminder if one is due, in one transaction."""
-        offered = decision.outcome in _WHY
-        status = CANDIDATE if offered else NEW if inside else WINDOW_WAIT
-        why = "" if inside and not offered else (
-            OUTSIDE if not inside else _WHY[decision.outcome])
+        """Its status, and the reminder if one is due, in one transaction. A reason that the opening of the window does
+        not cure is told before the window."""
+        status = _STATUS.get(decision.outcome, NEW if inside else WINDOW_WAIT)
+        why = _WHY.get(decision.outcome, "" if inside else OUTSIDE)
         due = bool(why) and (reminded is None or self._clock.now_ms() - reminded[1] >= self._remind_ms)
         if status == flow.status and not due:
             return
         async with self._db.transaction() as tx:
-            if status != flow.status and await self._statements.change(tx, flow, status=status) is None:
-                return
+            if status != flow.status:
+                changed = await self._statements.change(tx, flow, status=status)
+                if changed is None:
+                    return
+                if status == ABNORMAL:
+                    self._statements.publish(tx, changed, "AutoMatchRound")
             if due:
                 await self._remind(tx, flow, decision, why, reminded[0] if reminded else 0)
 
@@ -184,23 +204,19 @@ class Rounds:
         return found
 
     async def monitor(self) -> None:
-        """FlowMonitor: DEP-04 if rounds have stopped. That entries pile up (DEP-01) is seen by the round itself."""
+        """FlowMonitor: DEP-04 if rounds have stopped, over once this core has carried one out. That entries pile up
+        (DEP-01) is seen by the round itself."""
         now = self._clock.now_ms()
         self.last_ms = now if self.last_ms is None else self.last_ms
-        self._hold("DEP-04", "AutoMatchRound", now - self.last_ms > self._alive_ms,
-                   f"no round has ended for {(now - self.last_ms) // MS_PER_S} s")
+        stopped = now - self.last_ms > self._alive_ms
+        if stopped or self._ended:
+            await self._standing.hold("DEP-04", "AutoMatchRound", stopped,
+                                      f"no round has ended for {(now - self.last_ms) // MS_PER_S} s")
 
-    def _hold(self, rule: str, key: str, wrong: bool, detail: str) -> None:
-        """Raise an alert when something becomes wrong, clear it when it is well again."""
-        if wrong:
-            self._alert(rule, key, detail)
-        elif self._raised.pop(f"{rule} {key}", self) is None:
-            clear_alert(self._trace, rule, key, detail)
 
-    def _alert(self, rule: str, key: str, detail: str) -> None:
-        if f"{rule} {key}" not in self._raised:
-            self._raised[f"{rule} {key}"] = None
-            raise_alert(self._trace, rule, key, detail)
+def held(rules: BankRules, entry: Credit, one: Wish) -> Decision:
+    """All dimensions agree, and the window is closed."""
+    return Decision(entry.id, engine.HELD, one.id, (explain(rules, entry, one),), (one.id,))
 
 
 def unbound(rules: BankRules, entry: Credit, one: Wish) -> Decision:
