@@ -13,7 +13,7 @@ TEXT = """
 name: killed
 title: The core dies when it has just kept or matched an entry
 start: 2026-03-11 20:00
-end: 2026-03-13 12:00
+end: 2026-03-12 13:00
 seed: 5
 wire: messages
 customers:
