@@ -5,36 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from crossing import Moment, Worker
+
 from core.banks.bochk import S16File, entry_from, entry_of
-from core.calendars import Calendars
-from core.clock import US_PER_MS
 from core.deposits.bochk_s16 import S16Room
-from core.deposits.collection import StatementRoom
 from core.deposits.cursors import Cursors
-from core.deposits.statements import Statements
-from core.jobs import Jobs
-from core.settings import Settings
 from core.storage import Databases
-from core.trace import Event, Trace
+from core.trace import Event
 from core.wire.bochk_s16 import Record, Report, encode, name_of
-from scenarios.schema import full_moment_ms
 
 ACCOUNT = "01287500000011"
 RECORD = {"seq_no": "0000000007", "txnTime": "20260312081502", "ccy": "HKD", "drCr": "C", "amount": "10.00",
           "balance": "10.00"}
-
-
-class Moment:
-    """A clock that stands where it is put."""
-
-    def __init__(self) -> None:
-        self.ms = full_moment_ms("2026-03-12 09:30")
-
-    def now_ms(self) -> int:
-        return self.ms
-
-    def now_us(self) -> int:
-        return self.ms * US_PER_MS
 
 
 class Folder:
@@ -49,10 +31,9 @@ class Folder:
 
 
 async def test_raw_rows_entries_and_reports(databases: Databases) -> None:
-    clock, settings, events = Moment(), Settings(), list[Event]()
-    trace, db = Trace(clock, events.append), databases.primary
-    statements = Statements(db, clock, trace, keep_months=1)
-    cursors = Cursors(db, clock, "bochk")
+    clock, events = Moment(), list[Event]()
+    worker = Worker(databases, clock, events)
+    statements, cursors = worker.statements, Cursors(databases.primary, clock, "bochk")
 
     async def advance(tx: Any) -> None:
         await cursors.write(tx, "TodayActivity", "20260312:7")
@@ -66,9 +47,7 @@ async def test_raw_rows_entries_and_reports(databases: Databases) -> None:
     assert await statements.convert("bochk", entry_from, "B2E", 10) == 0
 
     folder = Folder()
-    jobs = Jobs(db, clock, trace, "w1", settings, {}, lambda work: work.close())
-    room = StatementRoom(db, clock, trace, settings, Calendars(settings), jobs, statements)
-    s16 = S16Room(folder, room, {"HKD": ACCOUNT})
+    s16 = S16Room(folder, worker.room, {"HKD": ACCOUNT})
     await s16.begin(clock.ms)
     clock.ms += 3 * 3_600_000
     await s16.watch()
