@@ -5,7 +5,7 @@ An Apply's id ends in its shard (``id % 100 == uid % 100``), so that a job which
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, insert, select, union_all, update
@@ -59,6 +59,7 @@ CHANGE = Sharded(lambda t: update(t).where(t.c.id == bindparam("b_id"), t.c.stat
     {name: bindparam(name) for name in (*_CHANGING, "updated_at")}), applys)
 IN_STATUS = Statement(union_all(*(select(*(t.c[name] for name in Apply._fields)).where(
     t.c.status == bindparam("status")) for t in applys)))
+IDS_IN_STATUS = Statement(union_all(*(select(t.c.id).where(t.c.status == bindparam("status")) for t in applys)))
 NEW_REFUND = Statement(insert(refund).values({name: bindparam(name) for name in (
     "source", "apply_id", "procedure_id", "flow_id", "ccy", "amount", "state", "created_at", "updated_at")}))
 REFUND_OF = Statement(select(refund.c.id, refund.c.state).where(refund.c.apply_id == bindparam("apply")).order_by(
@@ -115,8 +116,18 @@ class Applications:
 
     async def in_status(self, status: ApplyStatus) -> list[Apply]:
         """All of a status, in the order of their numbers. The hundred shards, each with an index on it, are asked in
-        one statement: every matching round asks this, mostly for nothing."""
+        one statement."""
         return [Apply(*row) for row in sorted(await self._db.all(IN_STATUS, {"status": int(status)}))]
+
+    async def waiting(self, known: Mapping[int, Apply]) -> dict[int, Apply]:
+        """All that wait for their money, by number, in its order. Those of ``known`` are not read again: what an
+        application says does not change while it waits."""
+        found: dict[int, Apply] = {}
+        for (number,) in sorted(await self._db.all(IDS_IN_STATUS, {"status": int(ApplyStatus.WAIT_MATCH)})):
+            apply = known.get(number) or await self.find(number)
+            if apply is not None and apply.status == ApplyStatus.WAIT_MATCH:
+                found[number] = apply
+        return found
 
     async def change(self, tx: Transaction, apply: Apply, to: ApplyStatus | None = None, **fields: Any) -> Apply | None:
         """Move an Apply and set fields; None (nothing written) if it has moved since it was read or may not."""

@@ -17,6 +17,7 @@ from core.deposits.matching.engine import (
     decide,
     dimensions,
     explain,
+    fails_plainly,
 )
 from core.deposits.matching.rules import (
     CARD_RULES,
@@ -303,6 +304,16 @@ def test_a_naive_matcher_agrees(bank: str, rows: list, wanted: list, open_ccys: 
     assert [(one.outcome, one.wish, set(one.all)) for one in found] == naive(rules, credits, wishes, open_ccys)
     used = [one.wish for one in found if one.wish is not None]
     assert len(used) == len(set(used)), "an application has two entries"
+
+
+@given(st.sampled_from(MATCHING_BANKS), CREDITS, WISHES)
+def test_what_fails_without_a_look_at_names_is_what_the_explanation_says(bank: str, rows: list, wanted: list) -> None:
+    for n, (amount, ccy, day, account, name) in enumerate(rows, 1):
+        entry = flow(n, amount, bank=bank, ccy=ccy, day=day, account=account, name=name)
+        for m, (sum_, currency, on, number, who) in enumerate(wanted, 1):
+            one = asked(m, sum_, bank=bank if m % 2 else "hsbc", ccy=currency, day=on, card=number, name=who)
+            fails = [why for why in explain(RULES[bank], entry, one).fails if not why.startswith("card:")]
+            assert fails_plainly(RULES[bank], entry, one) == len(fails)
 
 
 @given(st.sampled_from(NAMES), st.text(max_size=30))

@@ -111,6 +111,14 @@ def rank(one: Candidate) -> tuple[int, int, int, int]:
     return len(one.fails), abs(one.amount_diff), abs(one.days), one.wish
 
 
+def fails_plainly(rules: BankRules, entry: Credit, asked: Wish) -> int:
+    """How many of the dimensions amount, currency, bank and date fail at the auto tier: those that need no look at
+    names, and no words."""
+    other_ccy = entry.ccy != asked.ccy
+    return (other_ccy + (entry.bank != asked.bank) + (not rules.auto.date(entry, asked))
+            + (entry.amount != asked.amount if other_ccy else not rules.auto.amount(entry, asked)))
+
+
 def explain(rules: BankRules, entry: Credit, asked: Wish) -> Candidate:
     """An application against an entry, whatever separates them: which dimensions fail at the auto tier, and how."""
     diff, days = asked.amount - entry.amount, entry.day - asked.day

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, insert, select
 from core.clock import MS_PER_DAY, MS_PER_S, Clock
 from core.deposits.abnormal_list import UNMATCHED, note_abnormal, was_abnormal
 from core.deposits.applications import Applications, Apply
-from core.deposits.matching.engine import Candidate, dimensions, explain, rank
+from core.deposits.matching.engine import Candidate, dimensions, explain, fails_plainly, rank
 from core.deposits.matching.links import ASSISTED, MANUAL, Links, Match
 from core.deposits.matching.rounds import Rounds, credit_of
 from core.deposits.matching.rules import CURRENCY
@@ -74,8 +74,9 @@ class ManualMatching:
         if rules is None:
             return Refusal(Code.NOT_FOUND, f"{bank} has no match rules")
         entry, since = credit_of(flow), self._clock.now_ms() - self._search_ms
-        found = [explain(rules, entry, await self._rounds.wish_of(apply))
-                 for apply in await self._applications.in_status(ApplyStatus.WAIT_MATCH) if apply.created_at >= since]
+        asked = [await self._rounds.wish_of(apply)
+                 for apply in await self._rounds.waiting() if apply.created_at >= since]
+        found = [explain(rules, entry, one) for one in asked if fails_plainly(rules, entry, one) <= _FAILS_MAX]
         found = [one for one in found if len(one.fails) <= _FAILS_MAX]
         return sorted(found, key=_usable_first)[:self._best]
 

@@ -9,7 +9,7 @@ without rules is reported and left alone; one whose customers cannot be looked u
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import bindparam, insert, select, update
@@ -24,7 +24,6 @@ from core.deposits.matching.engine import Candidate, Decision, decide, explain
 from core.deposits.matching.links import AUTO, Links
 from core.deposits.matching.rules import CARD, DIMENSIONS, BankRules, Credit, Wish, credit, wish
 from core.deposits.statements import ABNORMAL, CANDIDATE, NEW, WINDOW_WAIT, Flow, Statements
-from core.domain import ApplyStatus
 from core.errors import CallFailed, OutcomeUnknown
 from core.money import Currency
 from core.settings import Settings
@@ -70,6 +69,7 @@ class Rounds:
         self._alive_ms: int = settings["match.alive.alert_s"] * MS_PER_S
         self._backlog: int = settings["match.backlog.alert"]
         self._backlog_ms: int = settings["match.backlog.age_s"] * MS_PER_S
+        self._waits: dict[int, Apply] = {}  # as the last look found them
         self._wishes: dict[int, Wish] = {}
         self.last_ms: int | None = None  # when a round was last carried out to its end, or watching began
         self._ended = False  # whether this core has carried out a round
@@ -110,13 +110,17 @@ class Rounds:
             raise CallFailed("; ".join(failed))
         return f"{matched} matched" if matched else ""
 
+    async def waiting(self) -> Collection[Apply]:
+        """Applications that wait for their money; of those that waited before only the numbers are asked."""
+        self._waits = waits = await self._applications.waiting(self._waits)
+        self._wishes = {id: wish for id, wish in self._wishes.items() if id in waits}
+        return waits.values()
+
     async def _waiting(self) -> dict[str, list[Apply]]:
-        """Applications that wait for their money, by bank."""
+        """The same by bank."""
         found: dict[str, list[Apply]] = {}
-        for apply in await self._applications.in_status(ApplyStatus.WAIT_MATCH):
+        for apply in await self.waiting():
             found.setdefault(apply.bank_type, []).append(apply)
-        known = dict.fromkeys(apply.id for applies in found.values() for apply in applies)
-        self._wishes = {id: wish for id, wish in self._wishes.items() if id in known}
         return found
 
     async def _match_bank(self, bank: str, flows: Sequence[Flow], applies: Sequence[Apply]) -> int:
