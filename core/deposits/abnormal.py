@@ -147,7 +147,7 @@ class AbnormalDeposits:
     async def reject_overdue(self) -> int:
         """ApplyTimeoutReject: how many applications were rejected."""
         now = self._clock.now_ms()
-        overdue = [apply for apply in await self._applications.in_status(ApplyStatus.WAIT_MATCH)
+        overdue = [apply for apply in await self._rounds.waiting()
                    if now >= self.deadline_ms(apply.bank_type, apply.created_at)]
         wanted = await self._rounds.wanted() if overdue else {}
         rejected = 0

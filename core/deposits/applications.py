@@ -57,9 +57,8 @@ NEW = Sharded(lambda t: insert(t).values({name: bindparam(name) for name in (
     *Apply._fields, "updated_at")}), applys)
 CHANGE = Sharded(lambda t: update(t).where(t.c.id == bindparam("b_id"), t.c.status == bindparam("b_status")).values(
     {name: bindparam(name) for name in (*_CHANGING, "updated_at")}), applys)
-IN_STATUS = Statement(union_all(*(select(*(t.c[name] for name in Apply._fields)).where(
-    t.c.status == bindparam("status")) for t in applys)))
-IDS_IN_STATUS = Statement(union_all(*(select(t.c.id).where(t.c.status == bindparam("status")) for t in applys)))
+WAITING = Statement(union_all(*(select(t.c.id).where(t.c.status == int(ApplyStatus.WAIT_MATCH)) for t in applys)))
+"""Over the hundred shards in one statement: each has an index on the status, and most have nobody waiting."""
 NEW_REFUND = Statement(insert(refund).values({name: bindparam(name) for name in (
     "source", "apply_id", "procedure_id", "flow_id", "ccy", "amount", "state", "created_at", "updated_at")}))
 REFUND_OF = Statement(select(refund.c.id, refund.c.state).where(refund.c.apply_id == bindparam("apply")).order_by(
@@ -114,16 +113,11 @@ class Applications:
         row = await (tx or self._db).first(FIND[_shard(apply_id)], {"b_id": apply_id})
         return Apply(*row) if row else None
 
-    async def in_status(self, status: ApplyStatus) -> list[Apply]:
-        """All of a status, in the order of their numbers. The hundred shards, each with an index on it, are asked in
-        one statement."""
-        return [Apply(*row) for row in sorted(await self._db.all(IN_STATUS, {"status": int(status)}))]
-
     async def waiting(self, known: Mapping[int, Apply]) -> dict[int, Apply]:
         """All that wait for their money, by number, in its order. Those of ``known`` are not read again: what an
         application says does not change while it waits."""
         found: dict[int, Apply] = {}
-        for (number,) in sorted(await self._db.all(IDS_IN_STATUS, {"status": int(ApplyStatus.WAIT_MATCH)})):
+        for (number,) in sorted(await self._db.all(WAITING, {})):
             apply = known.get(number) or await self.find(number)
             if apply is not None and apply.status == ApplyStatus.WAIT_MATCH:
                 found[number] = apply
