@@ -27,14 +27,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import select
-
 from core.alerts import raise_alert
 from core.banks.icbc import BANK, CANARY, GROUPS, PROD, Exchange, IcbcLine, Identity, Lines, Listed, Refused, Told
 from core.clock import MS_PER_DAY, MS_PER_S, hkt_date, hkt_midnight_ms
 from core.deposits.collection import StatementRoom
-from core.deposits.icbc_escalation import IS_OPEN, IcbcAlerts, Incident
 from core.deposits.icbc_escalation import JOB as ESCALATE
+from core.deposits.icbc_escalation import IcbcAlerts, Incident
 from core.deposits.icbc_flows import (
     Book,
     Break,
@@ -53,16 +51,13 @@ from core.deposits.statements import VOID, Flow, months_between
 from core.errors import BankFault, CallFailed, OutcomeUnknown
 from core.money import show
 from core.statement import Entry
-from core.storage import Questions, Statement, Transaction
-from core.storage.primary import icbc_alert
+from core.storage import Questions, Transaction
 from core.storage.standing import StandingAlerts
 from core.wire.text import shown
 
 SERVICE: Final = "icbc_be_relay"
 REMEMBERED: Final = 1_000
 """Records refused are remembered, the oldest forgotten."""
-OPEN_ODD: Final = Statement(select(*(icbc_alert.c[name] for name in Incident._fields)).where(
-    icbc_alert.c.rule == "ICBC-07", icbc_alert.c.open_key.is_not(None)).order_by(icbc_alert.c.id))
 _JOBS: Final = {"IcbcPullProd": PROD, "IcbcPullCanary": CANARY}
 
 
@@ -150,8 +145,7 @@ class IcbcCollector:
     async def start(self, spawn: Callable[[Coroutine[Any, Any, Any]], object]) -> None:  # noqa: ARG002 - nothing runs
         """The cursors are the rows themselves. What was broken when an earlier core ended is told again; what is well
         again is over, though that core did not come to say so."""
-        for row in await self.room.db.all(OPEN_ODD, {}):
-            self.lost[Incident(*row).alert_key] = Incident(*row)
+        self.lost = {incident.alert_key: incident for incident in await self.alerts.open_of("ICBC-07")}
         for group in self.groups.values():
             group.excused_ms = self.room.clock.now_ms()
             for account in self.accounts:
@@ -501,8 +495,8 @@ class IcbcCollector:
         group.failures += 1
         word = "connection refused" if "Connect" in str(fault) else "timeout"
         self.log(group.name, f"{word if isinstance(fault, OutcomeUnknown) else 'unusable answer'}: {fault}")
-        if group.failures == self._failures and await self.room.db.first(
-                IS_OPEN, {"b_key": f"ICBC-02 {group.name}"}) is None:  # an earlier core may have raised it
+        # An earlier core may have raised it.
+        if group.failures == self._failures and not await self.alerts.is_open("ICBC-02", group.name):
             await self.alerts.raised("ICBC-02", group.name, f"{group.failures} pulls in a row failed: {fault}")
         await self._watch_lag()
 

@@ -48,6 +48,8 @@ class Incident(NamedTuple):
 
 
 BY_ID = Statement(select(*(_T[name] for name in Incident._fields)).where(_T.id == bindparam("b_id")))
+OPEN_OF = Statement(select(*(_T[name] for name in Incident._fields)).where(
+    _T.rule == bindparam("b_rule"), _T.open_key.is_not(None)).order_by(_T.id))
 Stands = Callable[[Incident], Awaitable[bool]]
 """Whether what an alert was about is still so, looked at now."""
 
@@ -57,6 +59,14 @@ class IcbcAlerts:
 
     def __init__(self, room: StatementRoom, stands: Stands) -> None:
         self._room, self._stands = room, stands
+
+    async def is_open(self, rule: str, key: str) -> bool:
+        """Whether it was raised, by whichever core, and not cleared."""
+        return await self._room.db.first(IS_OPEN, {"b_key": f"{rule} {key}"}) is not None
+
+    async def open_of(self, rule: str) -> list[Incident]:
+        """The open incidents of a rule, oldest first."""
+        return [Incident(*row) for row in await self._room.db.all(OPEN_OF, {"b_rule": rule})]
 
     async def raised(self, rule: str, key: str, detail: str, about: str = "") -> None:
         """Raise an alert; it is a new incident unless this very one is open."""
@@ -78,9 +88,8 @@ class IcbcAlerts:
 
     async def cleared(self, rule: str, key: str, detail: str) -> None:
         """What was raised is over; nothing happens if it was not open."""
-        asked = {"b_key": f"{rule} {key}"}
-        if await self._room.db.first(IS_OPEN, asked) is not None and await self._room.db.execute(
-                CLOSE, asked | {"cleared_at": self._room.clock.now_ms()}):
+        if await self.is_open(rule, key) and await self._room.db.execute(
+                CLOSE, {"b_key": f"{rule} {key}", "cleared_at": self._room.clock.now_ms()}):
             clear_alert(self._room.trace, rule, key, detail)
 
     async def escalate(self, job: Job) -> Verdict:
