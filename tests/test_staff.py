@@ -7,6 +7,8 @@ from itertools import pairwise
 import pytest
 
 from core.clock import show_time
+from core.deposits.matching import rounds
+from emulators import staff
 from scenarios.names import names
 from scenarios.reading import load_text
 from scenarios.runner import Run
@@ -73,3 +75,8 @@ def test_nobody_confirms_outside_office_hours():
     """A transfer that would be confirmed in the night is confirmed the next morning."""
     done = confirmed(count=1, officers=1, reaction=9.5 * 3600, handling=60.0)
     assert [at for _, at in done] == ["2026-03-13 09:01:00"]
+
+
+def test_the_reminder_that_people_leave_to_the_machine_is_told_in_the_rounds_own_words():
+    """The emulated staff may not import the core's rooms: its copy of the words is held here."""
+    assert staff._WINDOW == rounds.OUTSIDE
